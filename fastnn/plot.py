@@ -1,0 +1,252 @@
+"""Pictures of a training: the loss curve and the decision boundary. matplotlib is imported when one is drawn.
+
+Nothing here chooses a matplotlib backend. Pictures for files are drawn on a plain Figure (`new_axes`, `save`), which
+needs no display. Colours: Okabe and Ito, Color Universal Design (2008); classes differ by marker as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+__all__ = ["plot_loss", "plot_accuracy", "plot_decision_boundary", "plot_predictions", "new_axes", "save"]
+
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "os^DvPX*"
+INK, GRID = "#333333", "#DDDDDD"
+
+
+def require_matplotlib() -> None:
+    """Raise a one-line ImportError if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ImportError("plots need matplotlib: pip install 'fastnn-kernels[plot]'") from None
+
+
+def new_axes(width: float = 7.0, height: float = 4.2) -> Axes:
+    """Return Axes on a Figure of its own (inches) that belongs to no window and no pyplot state."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+def save(ax: Axes, path: str | os.PathLike[str]) -> None:
+    """Write the figure of `ax` to a file; its ending tells the format (PNG, SVG, PDF)."""
+    ax.figure.savefig(path, dpi=150)
+
+
+def plot_loss(
+    loss_list: Sequence[float],
+    ax: Axes | None = None,
+    *,
+    eval_interval: int | None = None,
+    ylabel: str = "loss",
+    title: str | None = None,
+    ylim: tuple[float, float] | None = None,
+    show: bool = False,
+) -> Axes:
+    """Draw a loss curve.
+
+    Parameters
+    ----------
+    loss_list : sequence of float
+        One value per `eval_interval` iterations.
+    ax : matplotlib Axes, optional
+        Where to draw; pyplot's current Axes otherwise.
+    eval_interval : int, optional
+        For the label of the horizontal axis, as in the book: ``iterations (x20)``.
+    ylabel, title : str
+        Texts.
+    ylim : (float, float), optional
+        Limits of the vertical axis.
+    show : bool
+        Call ``matplotlib.pyplot.show()``.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> ax = plot_loss([1.1, 0.7, 0.4], new_axes(), eval_interval=20)
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('iterations (x20)', 'loss')
+    """
+    ax = _axes(ax)
+    # A lone point draws no line, so it gets a marker.
+    ax.plot(np.arange(len(loss_list)), loss_list, color=COLORS[0], label="train", marker="o" if len(loss_list) == 1 else "")
+    _dress(ax, f"iterations (x{eval_interval})" if eval_interval else "iterations", ylabel, title)
+    if ylim is not None:
+        ax.set_ylim(*ylim)
+    return _shown(ax, show)
+
+
+def plot_accuracy(
+    accuracy_list: Sequence[float], ax: Axes | None = None, *, label: str = "test", show: bool = False
+) -> Axes:
+    """Draw accuracy against epochs (1, 2, ...).
+
+    Parameters
+    ----------
+    accuracy_list : sequence of float in [0, 1]
+        One value per epoch.
+    ax : matplotlib Axes, optional
+        Where to draw; pyplot's current Axes otherwise.
+    label : str
+        Name of the data.
+    show : bool
+        Call ``matplotlib.pyplot.show()``.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    ax = _axes(ax)
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = np.arange(1, len(accuracy_list) + 1)
+    ax.plot(epochs, accuracy_list, color=COLORS[0], label=label, marker="o" if len(epochs) <= 40 else "", markersize=4)
+    _dress(ax, "epoch", f"{label} accuracy", None)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _shown(ax, show)
+
+
+def plot_decision_boundary(
+    model: Any,
+    x: ArrayLike,
+    t: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    title: str | None = None,
+    resolution: int = 400,
+    show: bool = False,
+) -> Axes:
+    """Draw the regions that the model assigns to each class, and the data points over them.
+
+    Parameters
+    ----------
+    model : object with predict(x) -> scores
+        x is (M, 2), the scores are (M, C).
+    x : (N, 2) array
+        The points.
+    t : (N,) class indices or (N, C) one-hot
+        Their classes.
+    ax : matplotlib Axes, optional
+        Where to draw; pyplot's current Axes otherwise.
+    title : str, optional
+        Text over the picture.
+    resolution : int
+        Points of the grid per side that the model is asked for.
+    show : bool
+        Call ``matplotlib.pyplot.show()``.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If x is not (N, 2) or t does not have N rows.
+    ImportError
+        If matplotlib is not installed.
+
+    Notes
+    -----
+    Source: Deep Learning from Scratch 2, chapter 1.4.3, figure 1-32.
+    """
+    x, t = np.asarray(x), np.asarray(t)
+    if x.ndim != 2 or x.shape[1] != 2 or len(x) == 0:
+        raise ValueError(f"plot_decision_boundary: x must be (N, 2) points, got shape {x.shape}")
+    if t.ndim not in (1, 2) or len(t) != len(x):
+        raise ValueError(f"plot_decision_boundary: t must be {len(x)} classes or one-hot rows, got shape {t.shape}")
+    ax = _axes(ax)
+    from matplotlib.colors import ListedColormap
+
+    labels = t.argmax(axis=1) if t.ndim == 2 else t.astype(int)
+    low, high = x.min(axis=0), x.max(axis=0)
+    margin = 0.08 * max(*(high - low), 1e-6)
+    across = [np.linspace(low[i] - margin, high[i] + margin, resolution) for i in (0, 1)]
+    grid = np.stack(np.meshgrid(*across), axis=-1).reshape(-1, 2).astype(x.dtype)
+    scores = np.asarray(model.predict(grid))
+    regions = scores.argmax(axis=1).reshape(resolution, resolution)
+
+    classes = max(scores.shape[1], int(labels.max()) + 1)
+    colors = [COLORS[c % len(COLORS)] for c in range(classes)]
+    ax.imshow(
+        regions,
+        extent=(across[0][0], across[0][-1], across[1][0], across[1][-1]),
+        origin="lower",
+        interpolation="nearest",
+        cmap=ListedColormap([_tint(color) for color in colors]),
+        vmin=-0.5,
+        vmax=classes - 0.5,
+        zorder=0,
+    )
+    for c in range(classes):
+        if (regions == c).any() and not (regions == c).all():
+            lead = scores[:, c] - np.delete(scores, c, axis=1).max(axis=1)  # zero where another class draws level
+            ax.contour(*across, lead.reshape(regions.shape), levels=[0.0], colors=INK, linewidths=0.8, zorder=1)
+        points = x[labels == c]
+        ax.scatter(
+            points[:, 0], points[:, 1], s=26, color=colors[c], marker=MARKERS[c % len(MARKERS)],
+            edgecolors="white", linewidths=0.6, label=f"class {c}", zorder=2,
+        )
+    _dress(ax, "x0", "x1", title)
+    ax.grid(False)
+    ax.set_aspect("equal")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return _shown(ax, show)
+
+
+def _axes(ax: Axes | None) -> Axes:
+    require_matplotlib()
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.gca()
+
+
+def _shown(ax: Axes, show: bool) -> Axes:
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+    return ax
+
+
+def _tint(color: str) -> tuple[float, float, float]:
+    from matplotlib.colors import to_rgb
+
+    r, g, b = (1 - 0.35 * (1 - channel) for channel in to_rgb(color))
+    return r, g, b
+
+
+def _dress(ax: Axes, xlabel: str, ylabel: str, title: str | None) -> None:
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    if title:
+        ax.set_title(title, loc="left", fontsize="medium", color=INK)
+    ax.grid(True, color=GRID, linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,40 @@
+"""Kernels: functions on arrays, without state. ``ref`` (plain NumPy) and ``cpu`` (Numba) offer the same functions.
+
+A kernel reads its inputs and overwrites its outputs, which come last; it allocates nothing that the caller could keep,
+checks nothing and prints nothing. The layers check. Each set is also a namespace of ``xp``, its array module.
+"""
+
+import importlib
+from types import ModuleType
+
+import numpy as np
+
+from ._gpu import gpu_problem
+
+__all__ = ["for_array", "get", "gpu_problem"]
+
+
+def get(device: str) -> ModuleType:
+    """The kernel set of a device: ``"cpu"`` (Numba), ``"ref"`` (NumPy, the readable oracle) or ``"cuda"``.
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    RuntimeError
+        For ``"cuda"`` where no GPU can be used, saying why.
+    """
+    if device == "cuda":
+        raise RuntimeError(f"fastnn: no GPU to compute on: {gpu_problem()}. Set fastnn.config.GPU = False")
+    if device not in ("cpu", "ref"):
+        raise ValueError(f"kernels.get: device must be 'cpu', 'ref' or 'cuda', got {device!r}")
+    return importlib.import_module(f"{__name__}.{device}")
+
+
+def for_array(x: object) -> ModuleType:
+    """The kernel set that computes on arrays like `x`: ``cpu`` for NumPy arrays, ``cuda`` for CuPy's."""
+    if isinstance(x, np.ndarray):
+        return get("cpu")
+    if type(x).__module__.partition(".")[0] == "cupy":
+        return get("cuda")
+    raise TypeError(f"fastnn: expected a NumPy array, got {type(x).__name__}")

@@ -1,0 +1,64 @@
+"""How every CPU kernel is compiled: the flags, the cache, the parallel twin. Nowhere else.
+
+Compilation is lazy: a kernel is compiled, or read from the cache, when it is first called with a dtype.
+"""
+
+import functools
+import types
+
+import numba
+import numpy as np
+
+from ._cache import KernelCache, cache_dir
+
+# Sums may be reordered (that vectorises them), products and sums fused, x / y be x * (1 / y), and -0 be 0. Never "nnan"
+# or "ninf": they let the compiler assume that NaN and infinity do not occur, and NaN must come out where it went in.
+FASTMATH = frozenset({"reassoc", "contract", "arcp", "nsz"})
+
+
+def jit(function=None, *, fastmath=FASTMATH, **options):
+    """``numba.njit`` with fastnn's flags and cache; releases the GIL."""
+    if function is None:
+        return functools.partial(jit, fastmath=fastmath, **options)
+    dispatcher = numba.njit(error_model="numpy", nogil=True, fastmath=set(fastmath), **options)(function)
+    if cache_dir() is not None:
+        dispatcher._cache = KernelCache(function)
+    return dispatcher
+
+
+def parallel_twin(function, **options):
+    """`function`, its ``prange`` loops spread over the threads.
+
+    Under a name of its own: Numba's cache knows functions by name, and would hand out one twin for the other.
+    """
+    twin = types.FunctionType(
+        function.__code__, function.__globals__, f"{function.__name__}_parallel", function.__defaults__
+    )
+    twin.__qualname__ = f"{function.__qualname__}_parallel"
+    twin.__module__ = function.__module__
+    return jit(twin, parallel=True, **options)
+
+
+def cpu_kernel(parallel_above, flat=False):
+    """Make a kernel of a loop over ``prange``: serial for small work, parallel above.
+
+    Parameters
+    ----------
+    parallel_above : int
+        Elements of the first array above which waking the threads pays (measured: bench/RESULTS.md).
+    flat : bool
+        Elementwise: hand the loop its arrays, which may have any shape, as one-dimensional views.
+    """
+
+    def decorate(loop):
+        serial, parallel = jit(loop), parallel_twin(loop)
+
+        @functools.wraps(loop)
+        def kernel(*args):
+            if flat:
+                args = [a.reshape(-1) if isinstance(a, np.ndarray) and a.ndim != 1 else a for a in args]
+            (parallel if args[0].size > parallel_above else serial)(*args)
+
+        return kernel
+
+    return decorate

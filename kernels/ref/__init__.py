@@ -1,0 +1,33 @@
+"""The kernels in plain NumPy: the oracle that tests trust, and the textbook way to compare speed with."""
+
+import numpy as xp
+
+from .affine import affine_backward_input, affine_backward_params, affine_forward
+from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
+from .relu import relu_backward, relu_forward
+from .sgd import sgd_update
+from .sigmoid import sigmoid_backward, sigmoid_forward
+from .sigmoid_with_loss import sigmoid_with_loss_backward, sigmoid_with_loss_forward
+from .softmax import softmax_backward, softmax_forward
+from .softmax_with_loss import softmax_with_loss_backward, softmax_with_loss_forward
+
+__all__ = [
+    "affine_backward_input",
+    "affine_backward_params",
+    "affine_forward",
+    "matmul_backward_input",
+    "matmul_backward_params",
+    "matmul_forward",
+    "relu_backward",
+    "relu_forward",
+    "sgd_update",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "sigmoid_with_loss_backward",
+    "sigmoid_with_loss_forward",
+    "softmax_backward",
+    "softmax_forward",
+    "softmax_with_loss_backward",
+    "softmax_with_loss_forward",
+    "xp",
+]
