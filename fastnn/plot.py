@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
-__all__ = ["plot_loss", "plot_accuracy", "plot_decision_boundary", "plot_predictions", "new_axes", "save"]
+__all__ = ["new_axes", "plot_accuracy", "plot_decision_boundary", "plot_loss", "save"]
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "os^DvPX*"
@@ -87,8 +87,8 @@ def plot_loss(
     ('iterations (x20)', 'loss')
     """
     ax = _axes(ax)
-    # A lone point draws no line, so it gets a marker.
-    ax.plot(np.arange(len(loss_list)), loss_list, color=COLORS[0], label="train", marker="o" if len(loss_list) == 1 else "")
+    marker = "o" if len(loss_list) == 1 else ""  # a lone point draws no line
+    ax.plot(np.arange(len(loss_list)), loss_list, color=COLORS[0], label="train", marker=marker)
     _dress(ax, f"iterations (x{eval_interval})" if eval_interval else "iterations", ylabel, title)
     if ylim is not None:
         ax.set_ylim(*ylim)
@@ -174,23 +174,24 @@ def plot_decision_boundary(
     -----
     Source: Deep Learning from Scratch 2, chapter 1.4.3, figure 1-32.
     """
-    x, t = np.asarray(x), np.asarray(t)
-    if x.ndim != 2 or x.shape[1] != 2 or len(x) == 0:
-        raise ValueError(f"plot_decision_boundary: x must be (N, 2) points, got shape {x.shape}")
-    if t.ndim not in (1, 2) or len(t) != len(x):
-        raise ValueError(f"plot_decision_boundary: t must be {len(x)} classes or one-hot rows, got shape {t.shape}")
+    data, labels = np.asarray(x), np.asarray(t)
+    if data.ndim != 2 or data.shape[1] != 2 or len(data) == 0:
+        raise ValueError(f"plot_decision_boundary: x must be (N, 2) points, got shape {data.shape}")
+    if labels.ndim not in (1, 2) or len(labels) != len(data):
+        raise ValueError(f"plot_decision_boundary: t must be {len(data)} classes or one-hot rows, got {labels.shape}")
+    if labels.ndim == 2:
+        labels = labels.argmax(axis=1)
     ax = _axes(ax)
     from matplotlib.colors import ListedColormap
 
-    labels = t.argmax(axis=1) if t.ndim == 2 else t.astype(int)
-    low, high = x.min(axis=0), x.max(axis=0)
+    low, high = data.min(axis=0), data.max(axis=0)
     margin = 0.08 * max(*(high - low), 1e-6)
     across = [np.linspace(low[i] - margin, high[i] + margin, resolution) for i in (0, 1)]
-    grid = np.stack(np.meshgrid(*across), axis=-1).reshape(-1, 2).astype(x.dtype)
+    grid = np.stack(np.meshgrid(*across), axis=-1).reshape(-1, 2).astype(data.dtype)
     scores = np.asarray(model.predict(grid))
     regions = scores.argmax(axis=1).reshape(resolution, resolution)
 
-    classes = max(scores.shape[1], int(labels.max()) + 1)
+    classes = scores.shape[1]
     colors = [COLORS[c % len(COLORS)] for c in range(classes)]
     ax.imshow(
         regions,
@@ -203,13 +204,18 @@ def plot_decision_boundary(
         zorder=0,
     )
     for c in range(classes):
-        if (regions == c).any() and not (regions == c).all():
+        if 0 < np.count_nonzero(regions == c) < regions.size:
             lead = scores[:, c] - np.delete(scores, c, axis=1).max(axis=1)  # zero where another class draws level
             ax.contour(*across, lead.reshape(regions.shape), levels=[0.0], colors=INK, linewidths=0.8, zorder=1)
-        points = x[labels == c]
         ax.scatter(
-            points[:, 0], points[:, 1], s=26, color=colors[c], marker=MARKERS[c % len(MARKERS)],
-            edgecolors="white", linewidths=0.6, label=f"class {c}", zorder=2,
+            *data[labels == c].T,
+            s=26,
+            color=colors[c],
+            marker=MARKERS[c % len(MARKERS)],
+            edgecolors="white",
+            linewidths=0.6,
+            label=f"class {c}",
+            zorder=2,
         )
     _dress(ax, "x0", "x1", title)
     ax.grid(False)

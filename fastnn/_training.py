@@ -1,0 +1,256 @@
+"""What the trainers share: the loop over epochs with its lines, bar and Ctrl-C, and the checks of `fit`'s arguments."""
+
+from __future__ import annotations
+
+import operator
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from .util import clip_grads, remove_duplicate
+
+
+class Model(Protocol):
+    """What a trainer asks of a model. `accuracy(x, t)` is needed only for validation data.
+
+    `params` and `grads` are lists of arrays, or containers that slice to lists.
+    """
+
+    params: Any
+    grads: Any
+
+    def forward(self, x: Any, t: Any) -> Any:
+        """Return the loss of the mini-batch."""
+
+    def backward(self) -> Any:
+        """Write the gradients of that loss into `grads`."""
+
+
+class Optimizer(Protocol):
+    """What a trainer asks of an optimizer."""
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Change params in place."""
+
+
+class TrainingLoop:
+    """What the two trainers share: the loop over epochs, the lines, the bar, Ctrl-C."""
+
+    _score_name = "loss"
+
+    def __init__(self, model: Model, optimizer: Optimizer) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.eval_interval: int | None = None
+        self.current_epoch = 0
+        self.interrupted = False
+        self._ctrl_c = CtrlC()
+
+    def _step(self, x: Any, t: Any, max_grad: float | None) -> Any:
+        """Do one iteration (loss, gradients, update) and return the loss.
+
+        The only place where a trainer touches the model's parameters.
+        """
+        model = self.model
+        loss = model.forward(x, t)
+        model.backward()
+        params, grads = remove_duplicate(model.params, model.grads)
+        if max_grad is not None:
+            clip_grads(grads, max_grad)
+        self._ctrl_c.hold()  # from here to the bookkeeping: all of the update or nothing
+        self.optimizer.update(params, grads)
+        return loss
+
+    def _record(self, mean_loss: float) -> float:
+        """Keep the score of an interval and return it for the line."""
+        raise NotImplementedError
+
+    def _run(
+        self,
+        batches: Callable[[], Iterator[tuple[Any, Any]]],
+        max_epoch: int,
+        max_iters: int,
+        max_grad: float | None,
+        eval_interval: int | None,
+        verbose: bool | int,
+        progress: bool | None,
+        end_epoch: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """Train for max_epoch epochs of the mini-batches that `batches()` yields."""
+        self.eval_interval = eval_interval
+        self.interrupted = False
+        total_loss: Any = 0.0
+        loss_count = evaluations = iters_done = 0
+        if progress is None:
+            progress = bool(verbose) and sys.stderr is not None and sys.stderr.isatty()
+        start_time = time.time()
+        with Output(progress, max_epoch * max_iters) as output, self._ctrl_c:
+            try:
+                for _ in range(max_epoch):
+                    output.describe(f"epoch {self.current_epoch + 1}")
+                    iters_done = 0
+                    for iters, (batch_x, batch_t) in enumerate(batches()):
+                        total_loss += self._step(batch_x, batch_t, max_grad)  # not float(): it may live on a GPU
+                        loss_count += 1
+                        iters_done = iters + 1
+                        if eval_interval is not None and iters % eval_interval == 0:
+                            score = self._record(float(total_loss / loss_count))
+                            total_loss, loss_count = 0.0, 0
+                            evaluations += 1
+                            output.score(f"{self._score_name} {score:.2f}")
+                            if verbose and (evaluations == 1 or evaluations % verbose == 0):
+                                elapsed_time = int(time.time() - start_time)
+                                output.line(
+                                    f"| epoch {self.current_epoch + 1} |  iter {iters + 1} / {max_iters} "
+                                    f"| time {elapsed_time}[s] | {self._score_name} {score:.2f}"
+                                )
+                        output.advance()
+                        self._ctrl_c.release()
+                    line = end_epoch()
+                    self.current_epoch += 1
+                    if line and verbose:
+                        output.line(f"| epoch {self.current_epoch} |  {line}")
+            except KeyboardInterrupt:
+                self.interrupted = True
+                output.line(
+                    f"| stopped by Ctrl-C in epoch {self.current_epoch + 1} after iter {iters_done} / {max_iters}; "
+                    "the model keeps what it has learned"
+                )
+
+
+class CtrlC:
+    """Holds Ctrl-C back while parameters are being written.
+
+    Acts only where Python's own handler is in place (main thread, nobody else's handler).
+    """
+
+    def __init__(self) -> None:
+        self._held = self._pending = self._installed = False
+
+    def __enter__(self) -> CtrlC:
+        self._held = self._pending = False
+        self._installed = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._installed:
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _handle(self, signum: int, frame: object) -> None:
+        if self._held and not self._pending:
+            self._pending = True
+        else:
+            raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        self._held = True
+
+    def release(self) -> None:
+        self._held = False
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+
+class Output:
+    """Lines on stdout, and a tqdm bar on stderr that they do not tear."""
+
+    def __init__(self, progress: bool, total: int) -> None:
+        self._bar: Any = None
+        if progress:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=total, unit="batch", dynamic_ncols=True)
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def describe(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.set_description(text, refresh=False)
+
+    def score(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+
+    def advance(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def line(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text, flush=True)
+
+
+def as_array(a: Any) -> Any:
+    """Leave GPU arrays where they are, make everything else a NumPy array."""
+    return a if hasattr(a, "__cuda_array_interface__") else np.asarray(a)
+
+
+def check_data(where: str, x_name: str, x: Any, t_name: str, t: Any) -> tuple[Any, Any]:
+    x, t = as_array(x), as_array(t)
+    for name, a in ((x_name, x), (t_name, t)):
+        if a.ndim == 0:
+            raise ValueError(f"{where}: {name} must be an array with one row per sample, got {a!r}")
+    if len(x) != len(t):
+        raise ValueError(f"{where}: {t_name} must have as many rows as {x_name}, {len(x)}, got {len(t)}")
+    if len(x) == 0:
+        raise ValueError(f"{where}: {x_name} must have at least one row, got shape {x.shape}")
+    return x, t
+
+
+def check_count(where: str, name: str, value: Any, least: int) -> int:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{where}: {name} must be an integer, got {value!r}") from None
+    if value < least:
+        raise ValueError(f"{where}: {name} must be at least {least}, got {value}")
+    return value
+
+
+def check_counts(where: str, max_epoch: Any, batch_size: Any, eval_interval: Any) -> tuple[int, int, int | None]:
+    if eval_interval is not None:
+        eval_interval = check_count(where, "eval_interval", eval_interval, 1)
+    max_epoch = check_count(where, "max_epoch", max_epoch, 0)
+    return max_epoch, check_count(where, "batch_size", batch_size, 1), eval_interval
+
+
+def check_max_grad(where: str, max_grad: Any) -> None:
+    if max_grad is not None and not max_grad > 0:
+        raise ValueError(f"{where}: max_grad must be a positive number or None, got {max_grad!r}")
+
+
+def check_model(where: str, model: Any, optimizer: Any) -> None:
+    for what, thing, names in (
+        ("model", model, ("forward", "backward", "params", "grads")),
+        ("optimizer", optimizer, ("update",)),
+    ):
+        for name in names:
+            if not hasattr(thing, name):
+                lack = f"{type(thing).__name__} has no {name}"
+                raise TypeError(f"{where}: the {what} must have {', '.join(names)}; {lack}")
+
+
+def check_validation(where: str, validation: Any, model: Any) -> tuple[Any, Any]:
+    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+        raise ValueError(f"{where}: validation must be a pair (x, t), got {type(validation).__name__}")
+    if not hasattr(model, "accuracy"):
+        raise TypeError(f"{where}: validation needs a model with accuracy(x, t); {type(model).__name__} has none")
+    return check_data(where, "validation x", validation[0], "validation t", validation[1])
