@@ -4,6 +4,7 @@ A kernel reads its inputs and overwrites its outputs, which come last; it alloca
 checks nothing and prints nothing. The layers check. Each set is also a namespace of ``xp``, its array module.
 """
 
+import functools
 import importlib
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from ._gpu import gpu_problem
 __all__ = ["for_array", "get", "gpu_problem"]
 
 
+@functools.cache
 def get(device: str) -> ModuleType:
     """The kernel set of a device: ``"cpu"`` (Numba), ``"ref"`` (NumPy, the readable oracle) or ``"cuda"``.
 
@@ -23,9 +25,19 @@ def get(device: str) -> ModuleType:
         For another name.
     RuntimeError
         For ``"cuda"`` where no GPU can be used, saying why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import kernels
+    >>> x = np.array([-1.0, 2.0])
+    >>> out = np.empty_like(x)
+    >>> kernels.get("ref").relu_forward(x, out)
+    >>> out
+    array([0., 2.])
     """
     if device == "cuda":
-        raise RuntimeError(f"fastnn: no GPU to compute on: {gpu_problem()}. Set fastnn.config.GPU = False")
+        raise RuntimeError(f"fastnn: no GPU to compute on: {gpu_problem()}; set fastnn.config.GPU = False")
     if device not in ("cpu", "ref"):
         raise ValueError(f"kernels.get: device must be 'cpu', 'ref' or 'cuda', got {device!r}")
     return importlib.import_module(f"{__name__}.{device}")

@@ -1,0 +1,146 @@
+"""What stands between a user's arrays and the kernels: checks with one-line errors, conversion, reused outputs.
+
+Kernels take contiguous, aligned, writeable float32 or float64 arrays of the machine's byte order, because each other
+kind would be compiled anew. Whatever else a user gives is copied into that form; the user's array is never modified.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import config, kernels
+
+Array = np.ndarray[Any, Any]
+
+FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
+
+
+def kernels_for(x: Array) -> ModuleType:
+    """The kernels that compute on `x`; the GPU's for all arrays while ``config.GPU`` is true."""
+    return kernels.get("cuda") if config.GPU else kernels.for_array(x)
+
+
+def float_dtype(dtype: np.dtype[Any], who: str, name: str) -> np.dtype[Any]:
+    """The dtype in which values of `dtype` are computed: itself, or what NumPy promotes it and float32 to."""
+    if dtype.kind in "biuf" and dtype.itemsize <= 8:
+        return np.result_type(dtype, FLOAT32)
+    hint = "; convert it to float64" if dtype.kind == "f" else ""
+    raise TypeError(f"{who}: {name} must hold real numbers of at most 64 bits, got dtype {dtype}{hint}")
+
+
+def as_array(x: ArrayLike, who: str, name: str) -> Array:
+    """`x` as a NumPy array of any dtype but object."""
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{who}: {name} must be an array, got nested sequences of unequal lengths") from None
+    if array.dtype == object:
+        raise TypeError(f"{who}: {name} must be an array of numbers, got {type(x).__name__} of Python objects")
+    return array
+
+
+def as_floats(x: ArrayLike, who: str, name: str = "x") -> Array:
+    """`x` in the form that kernels take; `x` itself where it has that form."""
+    if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64) and x.flags.carray:
+        return x
+    array = as_array(x, who, name)
+    return np.require(array, float_dtype(array.dtype, who, name), ["C", "A", "W"])
+
+
+def as_batch(x: ArrayLike, who: str, name: str = "x") -> Array:
+    """`x` in the form that kernels take, with at least one element."""
+    array = as_floats(x, who, name)
+    if array.size == 0:
+        raise ValueError(f"{who}: {name} must hold at least one sample, got an empty array of shape {array.shape}")
+    return array
+
+
+def as_gradient(dout: ArrayLike, shape: tuple[int, ...], who: str) -> Array:
+    """`dout` in the form that kernels take, checked to have the shape of the output it belongs to."""
+    array = as_floats(dout, who, "dout")
+    if array.shape != shape:
+        raise ValueError(f"{who}: dout must have the shape {shape} of forward's output, got {array.shape}")
+    return array
+
+
+def as_labels(t: ArrayLike, x: Array, who: str) -> Array:
+    """Labels for scores `x` (N, C): class indices (N,) as intp, or label rows (N, C) in x's dtype.
+
+    Raises
+    ------
+    ValueError
+        For another shape, indices outside [0, C), label rows with NaN or infinity.
+    TypeError
+        For class indices that are not integers.
+    """
+    labels = as_array(t, who, "t")
+    lead, classes = x.shape[:-1], x.shape[-1]
+    if labels.shape == x.shape and (x.ndim > 1 or labels.size > 1):
+        rows = as_floats(labels, who, "t").reshape(-1, classes)
+        if not np.isfinite(np.add.reduce(rows, axis=None)):
+            raise ValueError(f"{who}: t must hold finite labels, got NaN or infinity")
+        return rows if rows.dtype == x.dtype else rows.astype(x.dtype)
+    if labels.shape != lead and not (lead == () and labels.shape == (1,)):
+        raise ValueError(
+            f"{who}: t must be class indices of shape {lead} or labels of shape {x.shape}, got shape {labels.shape}"
+        )
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{who}: t must hold integers (class indices), got dtype {labels.dtype}")
+    indices = np.require(labels, np.intp, ["C", "A", "W"]).reshape(-1)
+    # Seen as unsigned, a negative index is a huge one: one comparison for both bounds.
+    if np.maximum.reduce(indices.view(np.uintp)) >= classes:
+        bad = indices[indices.view(np.uintp) >= classes][0]
+        raise ValueError(f"{who}: t must hold class indices in [0, {classes}), got {bad}")
+    return indices
+
+
+def as_parameter(p: ArrayLike, who: str, name: str, ndim: int) -> Array:
+    """A weight or bias: the user's own array where its dtype allows (so that it can be shared), else a float copy."""
+    array = as_array(p, who, name)
+    if array.ndim != ndim or array.size == 0:
+        raise ValueError(f"{who}: {name} must be a non-empty array with {ndim} axes, got shape {array.shape}")
+    return np.asarray(array, float_dtype(array.dtype, who, name))
+
+
+def as_operands(x: Array, *params: Array) -> tuple[Array, ...]:
+    """`x` and parameters in one dtype and in layouts that kernels take; themselves where they are so already."""
+    dtype = x.dtype
+    if all(p.dtype is dtype and p.flags.behaved and p.itemsize in p.strides for p in params):
+        return (x, *params)
+    dtype = np.result_type(x, *params)
+    return tuple(np.require(a, dtype, ["C", "A", "W"]) for a in (x, *params))
+
+
+class Outputs:
+    """Output arrays of one layer: each call's is recycled once nobody holds it any more, else left to its holders.
+
+    Whether it is held, its reference count tells: views, consumers of its memory and variables all count. Two arrays
+    are kept, since the next layer holds the last output until its own next forward.
+    """
+
+    __slots__ = ("_arrays",)
+
+    def __init__(self) -> None:
+        self._arrays: list[Array] = []
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An array with undefined contents that no one else holds."""
+        for array in self._arrays:
+            if sys.getrefcount(array) == _UNHELD and array.shape == shape and array.dtype == dtype:
+                return array
+        array = np.empty(shape, dtype)
+        self._arrays = [a for a in self._arrays if a.shape == shape and a.dtype == dtype][-1:] + [array]
+        return array
+
+
+def _count_unheld() -> int:
+    """The reference count, seen in a loop like that of `Outputs.empty`, of an array that only the list holds."""
+    for array in [np.empty(0)]:
+        return sys.getrefcount(array)
+    raise AssertionError
+
+
+_UNHELD = _count_unheld()

@@ -1,0 +1,28 @@
+"""Layers with the constructors, attributes and methods of "Deep Learning from Scratch" 1 (ch. 5) and 2 (ch. 1).
+
+Each has ``forward`` and ``backward``, and ``params`` and ``grads``: lists whose arrays stay where they are for the
+layer's life, so that an optimizer may keep them. Inputs are never modified.
+"""
+
+from .affine import Affine
+from .matmul import MatMul
+from .nodes import AddLayer, MulLayer, Repeat, Sum
+from .relu import Relu
+from .sigmoid import Sigmoid
+from .sigmoid_with_loss import SigmoidWithLoss
+from .softmax import Softmax
+from .softmax_with_loss import SoftmaxWithLoss
+
+__all__ = [
+    "AddLayer",
+    "Affine",
+    "MatMul",
+    "MulLayer",
+    "Relu",
+    "Repeat",
+    "Sigmoid",
+    "SigmoidWithLoss",
+    "Softmax",
+    "SoftmaxWithLoss",
+    "Sum",
+]

@@ -1,0 +1,149 @@
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._arrays import Array, as_batch, as_gradient, as_operands, as_parameter, kernels_for
+from .layer import Layer
+
+
+def param(index: int) -> Any:
+    """A property for ``params[index]``. Assigning exchanges the array: whoever shares the old one keeps it."""
+
+    def get(layer: Layer) -> Array:
+        return layer.params[index]
+
+    def exchange(layer: Layer, value: ArrayLike) -> None:
+        old, name = layer.params[index], layer.param_names[index]
+        new = as_parameter(value, type(layer).__name__, name, old.ndim)
+        if new.shape != old.shape:
+            raise ValueError(f"{type(layer).__name__}: {name} must have shape {old.shape}, got {new.shape}")
+        layer.params[index] = new
+
+    return property(get, exchange)
+
+
+def grad(index: int) -> Any:
+    """A read-only property for ``grads[index]``."""
+    return property(lambda layer: layer.grads[index])
+
+
+class MatMul(Layer):
+    """Matrix product x·W.
+
+    Book 2, section 1.3.4.
+
+    Parameters
+    ----------
+    W : array_like
+        Weights (D, F). A float32 or float64 array is used as it is, not copied: layers may share it.
+
+    Attributes
+    ----------
+    W, dW : ndarray
+        ``params[0]`` and ``grads[0]``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where W is not a non-empty matrix of real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.layers import MatMul
+    >>> layer = MatMul(np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 3.0]]))
+    >>> layer.forward(np.array([[1.0, 2.0]]))
+    array([[1., 2., 8.]])
+    >>> layer.backward(np.array([[1.0, 1.0, 1.0]]))
+    array([[3., 4.]])
+    >>> layer.dW
+    array([[1., 1., 1.],
+           [2., 2., 2.]])
+    """
+
+    param_names: tuple[str, ...] = ("W",)
+    _op = "matmul"
+    W, dW = param(0), grad(0)
+
+    def __init__(self, W: ArrayLike) -> None:
+        super().__init__()
+        self._add_param(W, ndim=2)
+
+    def _add_param(self, value: ArrayLike, ndim: int) -> None:
+        p = as_parameter(value, type(self).__name__, self.param_names[len(self.params)], ndim)
+        self.params.append(p)
+        self.grads.append(np.zeros(p.shape, p.dtype))
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Multiply each sample by the weights (and add the bias, where there is one).
+
+        Parameters
+        ----------
+        x : array_like
+            (..., D): the leading axes are the batch, none for one sample. Or (N, ...) whose trailing axes hold D
+            values, such as images: they are flattened. Computed in the widest dtype of x and the parameters.
+
+        Returns
+        -------
+        ndarray
+            (..., F).
+
+        Raises
+        ------
+        ValueError
+            Where x is empty or fits W neither way.
+        TypeError
+            Where x does not hold real numbers.
+        """
+        x = as_batch(x, type(self).__name__)
+        rows, lead = self._as_rows(x)
+        rows, *params = as_operands(rows, *self.params)
+        out = self._outputs.empty((rows.shape[0], params[0].shape[1]), rows.dtype)
+        getattr(kernels_for(rows), f"{self._op}_forward")(rows, *params, out)
+        self._saved = rows, x.shape, lead
+        return out if len(lead) == 1 else out.reshape(*lead, -1)
+
+    def backward(self, dout: ArrayLike) -> Array:
+        """The gradient for x; those for the parameters go into ``grads``.
+
+        Parameters
+        ----------
+        dout : array_like
+            Gradient for the output, of its shape.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of forward's x.
+        """
+        x, shape, lead = self._from_forward()
+        W = self.params[0]
+        rows = as_gradient(dout, (*lead, W.shape[1]), type(self).__name__).reshape(-1, W.shape[1])
+        rows, x, W = as_operands(rows, x, W)
+        k = kernels_for(rows)
+        self._backward_params(k, x, rows)
+        dx = self._input_grads.empty(x.shape, x.dtype)
+        getattr(k, f"{self._op}_backward_input")(rows, W, dx)
+        return dx if dx.shape == shape else dx.reshape(shape)
+
+    def _backward_params(self, k: Any, x: Array, dout: Array) -> None:
+        grads = [g if g.dtype == x.dtype else np.empty(g.shape, x.dtype) for g in self.grads]
+        getattr(k, f"{self._op}_backward_params")(x, dout, *grads)
+        for kept, computed in zip(self.grads, grads, strict=True):
+            if kept is not computed:
+                kept[...] = computed
+
+    def _as_rows(self, x: Array) -> tuple[Array, tuple[int, ...]]:
+        """x as (samples, D), and the shape of its batch axes."""
+        D = self.params[0].shape[0]
+        if x.ndim and x.shape[-1] == D:
+            return (x, x.shape[:1]) if x.ndim == 2 else (x.reshape(-1, D), x.shape[:-1])
+        for batch_axes in (*range(1, x.ndim), 0):  # one batch axis, as the book has it, before none or several
+            if math.prod(x.shape[batch_axes:]) == D:
+                return x.reshape(-1, D), x.shape[:batch_axes]
+        raise ValueError(
+            f"{type(self).__name__}: x must have {D} values a sample to fit W of shape {self.params[0].shape}, "
+            f"got shape {x.shape}"
+        )

@@ -1,0 +1,94 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._arrays import Array, Outputs, as_batch, as_labels, kernels_for
+from .layer import Layer
+
+
+class SoftmaxWithLoss(Layer):
+    """Mean cross-entropy of softmax(x) against labels, by log-sum-exp: finite for any finite scores.
+
+    Book 1, section 5.6.3; book 2, section 1.3.1.
+
+    Attributes
+    ----------
+    y : ndarray
+        The probabilities softmax(x) of the last ``forward``.
+    loss : float
+        Its result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.layers import SoftmaxWithLoss
+    >>> loss_layer = SoftmaxWithLoss()
+    >>> x = np.array([[0.0, np.log(3.0)], [1e4, -1e4]])
+    >>> round(float(loss_layer.forward(x, np.array([1, 0]))), 4)  # -log(0.75) / 2
+    0.1438
+    >>> loss_layer.backward()
+    array([[ 0.125, -0.125],
+           [ 0.   ,  0.   ]])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._losses = Outputs()
+        self.y: Array | None = None
+        self.loss: float | None = None
+
+    def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """The mean loss over all samples.
+
+        Parameters
+        ----------
+        x : array_like
+            Scores (..., C).
+        t : array_like
+            Class indices (...) of any integer dtype, or one-hot or soft labels (..., C).
+
+        Returns
+        -------
+        float
+            As NumPy's float64.
+
+        Raises
+        ------
+        ValueError
+            For an empty batch, labels of another shape or out of range, or not finite.
+        TypeError
+            For class indices that are not integers.
+        """
+        x = as_batch(x, "SoftmaxWithLoss")
+        if x.ndim == 0:
+            raise ValueError("SoftmaxWithLoss: x must have scores along its last axis, got a scalar")
+        labels = as_labels(t, x, "SoftmaxWithLoss")
+        y = self._outputs.empty(x.shape, x.dtype)
+        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        nll = self._losses.empty(rows.shape[:1], x.dtype)
+        kernels_for(x).softmax_with_loss_forward(rows, labels, y.reshape(rows.shape), nll)
+        self.y, self._saved = y, (y, labels)
+        self.loss = np.add.reduce(nll, dtype=np.float64) / nll.size
+        return self.loss
+
+    def backward(self, dout: float = 1.0) -> Array:
+        """The gradient for x.
+
+        Parameters
+        ----------
+        dout : float
+            Gradient for the loss.
+
+        Returns
+        -------
+        ndarray
+            (..., C), of x's shape.
+        """
+        y, t = self._from_forward()
+        C = y.shape[-1]
+        rows = y.reshape(-1, C)
+        dx = self._input_grads.empty(y.shape, y.dtype)
+        scale = y.dtype.type(dout / rows.shape[0])
+        kernels_for(y).softmax_with_loss_backward(rows, t, scale, dx.reshape(-1, C))
+        return dx

@@ -1,0 +1,138 @@
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import serialize
+from .._arrays import Array
+from ..gradient import numerical_gradient
+from ..layers.layer import Layer
+from .parameters import Parameters
+
+
+class Network:
+    """Layers in order, then a loss: what the models share.
+
+    Parameters
+    ----------
+    layers : mapping of str to Layer
+        In the order of computation.
+    loss_layer : Layer
+        With ``forward(x, t)``.
+
+    Attributes
+    ----------
+    layers, loss_layer
+        As given; ``last_layer`` is the loss layer by the name of book 1.
+    params, grads : Parameters
+        Those of all layers, by index (book 2) and by name (book 1): ``W1, b1`` of the first layer that has any, and
+        so on. They are the layers' own arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.layers import Affine, SoftmaxWithLoss
+    >>> from fastnn.models import Network
+    >>> net = Network({"scores": Affine(np.eye(2), np.zeros(2))}, SoftmaxWithLoss())
+    >>> net.predict(np.array([[1.0, 3.0]]))
+    array([[1., 3.]])
+    >>> net.accuracy(np.array([[1.0, 3.0], [2.0, 0.0]]), np.array([1, 1]))
+    0.5
+    """
+
+    def __init__(self, layers: Mapping[str, Layer], loss_layer: Layer) -> None:
+        self.layers = dict(layers)
+        self.loss_layer = self.last_layer = loss_layer
+        params: dict[str, Array] = {}
+        grads: dict[str, Array] = {}
+        with_params = (layer for layer in self.layers.values() if layer.params)
+        for i, layer in enumerate(with_params, start=1):
+            for name, p, g in zip(layer.param_names, layer.params, layer.grads, strict=True):
+                params[f"{name}{i}"], grads[f"{name}{i}"] = p, g
+        self.params, self.grads = Parameters(params), Parameters(grads)
+
+    def predict(self, x: ArrayLike) -> Any:
+        """Scores of the classes: the output of the last layer before the loss."""
+        out: Any = x
+        for layer in self.layers.values():
+            out = layer.forward(out)
+        return out
+
+    def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """The mean loss of a batch `x` with labels `t`; what ``backward`` needs is kept."""
+        return self.loss_layer.forward(self.predict(x), t)
+
+    def loss(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """The same as ``forward``, by the name of book 1."""
+        return self.forward(x, t)
+
+    def backward(self, dout: float = 1.0) -> Any:
+        """Write the gradients of the last ``forward`` into ``grads``; returns the gradient for x."""
+        grad: Any = self.loss_layer.backward(dout)
+        for layer in reversed(self.layers.values()):
+            grad = layer.backward(grad)
+        return grad
+
+    def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
+        """The share of samples whose largest score is the label's.
+
+        Parameters
+        ----------
+        x : array_like
+            Batch.
+        t : array_like
+            Class indices (N,), or label rows (N, C), of which the largest counts.
+        """
+        scores = self.predict(x)
+        labels = np.asarray(t)
+        if labels.shape == scores.shape:
+            labels = labels.argmax(axis=-1)
+        if labels.shape != scores.shape[:-1]:
+            raise ValueError(
+                f"{type(self).__name__}.accuracy: t must have shape {scores.shape[:-1]} or {scores.shape}, "
+                f"got {labels.shape}"
+            )
+        return float(np.mean(scores.argmax(axis=-1) == labels))
+
+    def gradient(self, x: ArrayLike, t: ArrayLike) -> Parameters:
+        """The gradients of the loss, by back-propagation: ``grads`` itself, which the next call overwrites."""
+        self.forward(x, t)
+        self.backward()
+        return self.grads
+
+    def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> Parameters:
+        """The gradients of the loss, by central differences: slow, to check ``gradient`` with."""
+        return Parameters(
+            {name: numerical_gradient(lambda _: self.forward(x, t), p) for name, p in self.params.items()}
+        )
+
+    def save_params(self, path: str | os.PathLike[str], dtype: str | None = "float16") -> None:
+        """Write the parameters to a ``.safetensors`` or ``.npz`` file, which a failure leaves as it was.
+
+        Parameters
+        ----------
+        path : path-like
+            The extension tells the format.
+        dtype : {"float16", "float32", "float64"} or None
+            float16 as the book does: half the size, three digits. None keeps the parameters' own.
+
+        Raises
+        ------
+        ValueError
+            For another extension, or values that `dtype` cannot hold.
+        """
+        serialize.save_arrays(path, dict(self.params.items()), dtype=dtype)
+
+    def load_params(self, path: str | os.PathLike[str]) -> None:
+        """Read parameters of the same names and shapes from a ``.safetensors``, ``.npz`` or the book's ``.pkl`` file.
+
+        Raises
+        ------
+        FileFormatError
+            For a file that is damaged or holds anything but arrays.
+        ValueError
+            For arrays that do not fit; then none is changed.
+        """
+        serialize.load_into(dict(self.params.items()), path)

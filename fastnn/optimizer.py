@@ -1,0 +1,71 @@
+"""Optimizers: ``update(params, grads)`` for lists (book 2) and for mappings by name (book 1)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ._arrays import Array, kernels_for
+from .kernels import get
+
+__all__ = ["SGD"]
+
+
+def _pairs(
+    params: Sequence[Array] | Mapping[str, Array], grads: Sequence[Array] | Mapping[str, Array], who: str
+) -> Iterator[tuple[Array, Array]]:
+    """Each parameter with its gradient, checked to have its shape."""
+    named = hasattr(params, "keys")
+    if named != hasattr(grads, "keys"):
+        raise TypeError(f"{who}: params and grads must both be lists or both be mappings")
+    if not named and len(params) != len(grads):
+        raise ValueError(f"{who}: params and grads must be of one length, got {len(params)} and {len(grads)}")
+    for key in params.keys() if named else range(len(params)):  # type: ignore[union-attr]
+        param, grad = params[key], grads[key]  # type: ignore[index]
+        if param.shape != grad.shape:
+            raise ValueError(f"{who}: grads[{key!r}] must have the shape {param.shape} of params[{key!r}], got {grad.shape}")
+        yield param, grad
+
+
+class SGD:
+    """Stochastic gradient descent: param <- param - lr · grad, in place.
+
+    Book 1, section 6.1.2; book 2, section 1.3.6.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.optimizer import SGD
+    >>> params = {"W": np.array([1.0, 2.0])}
+    >>> SGD(lr=0.5).update(params, {"W": np.array([2.0, 2.0])})
+    >>> params["W"]
+    array([0., 1.])
+    """
+
+    def __init__(self, lr: float = 0.01) -> None:
+        self.lr = lr
+
+    def update(
+        self, params: Sequence[Array] | Mapping[str, Array], grads: Sequence[Array] | Mapping[str, Array]
+    ) -> None:
+        """Move every parameter a step against its gradient.
+
+        Parameters
+        ----------
+        params, grads : sequence or mapping of ndarray
+            Of the same length or keys, and the same shapes. Gradients stay as they are.
+
+        Raises
+        ------
+        ValueError
+            Where lengths or shapes differ.
+        TypeError
+            Where one is a mapping and the other is not.
+        """
+        for param, grad in _pairs(params, grads, "SGD"):
+            fast = param.dtype == grad.dtype and param.dtype.char in "fd" and param.flags.carray and grad.flags.carray
+            # Transposed, strided and other arrays are left to NumPy.
+            k = kernels_for(param) if fast else get("ref")
+            k.sgd_update(grad, param.dtype.type(self.lr), param)
