@@ -11,8 +11,14 @@ import math
 
 from numba import prange
 
-from ._jit import cpu_kernel
+from ._jit import cpu_kernel, jit
 from .softmax import exp_row
+
+
+@jit(fastmath=frozenset())
+def _nll(log_s, m, x):
+    """-log of the probability of a class. In this order: log s + m first would lose the digits of a small loss."""
+    return log_s + (m - x)
 
 
 @cpu_kernel(parallel_above=12_000)
@@ -21,7 +27,7 @@ def _forward_indices(x, t, y, nll):
         m, s = exp_row(x[n], y[n])
         for c in range(x.shape[1]):
             y[n, c] /= s
-        nll[n] = math.log(s) + (m - x[n, t[n]])
+        nll[n] = _nll(math.log(s), m, x[n, t[n]])
 
 
 @cpu_kernel(parallel_above=12_000)
@@ -33,7 +39,7 @@ def _forward_rows(x, t, y, nll):
         for c in range(x.shape[1]):
             y[n, c] /= s
             if t[n, c] != 0:  # a class of probability 0 costs nothing, however impossible its score
-                loss += t[n, c] * (log_s + (m - x[n, c]))
+                loss += t[n, c] * _nll(log_s, m, x[n, c])
         nll[n] = loss
 
 

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from fastnn.kernels import cpu, ref
+from tests.kernels.test_matmul import LAYOUTS, SHAPES, assert_product
+from tests.tolerances import TOL
+
+
+def check(N, D, F, layout, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    x, dout = rng.standard_normal((N, D)).astype(dtype), rng.standard_normal((N, F)).astype(dtype)
+    W, b = LAYOUTS[layout](rng.standard_normal((D, F)).astype(dtype)), rng.standard_normal(F).astype(dtype)
+    out, dx, dW, db = (np.full(shape, np.nan, dtype) for shape in ((N, F), (N, D), (D, F), F))
+    cpu.affine_forward(x, W, b, out)
+    cpu.affine_backward_input(dout, W, dx)
+    cpu.affine_backward_params(x, dout, dW, db)
+    assert_product(out, x, W, b)
+    assert_product(dx, dout, W.T)
+    assert_product(dW, x.T, dout)
+    assert_product(db[None], np.ones((1, N)), dout)
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_matches_reference(shape, layout, dtype):
+    check(*shape, layout, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@settings(deadline=None, max_examples=60)
+@given(
+    N=st.integers(1, 70), D=st.integers(1, 70), F=st.integers(1, 70), layout=st.sampled_from(sorted(LAYOUTS)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_shape(dtype, N, D, F, layout, seed):
+    check(N, D, F, layout, dtype, seed)
+
+
+def test_reference_agrees_with_the_definition(rng):
+    x, W, b, dout = rng.standard_normal((3, 2)), rng.standard_normal((2, 4)), rng.standard_normal(4), np.ones((3, 4))
+    out, dx, dW, db = np.empty((3, 4)), np.empty((3, 2)), np.empty((2, 4)), np.empty(4)
+    ref.affine_forward(x, W, b, out)
+    ref.affine_backward_input(dout, W, dx)
+    ref.affine_backward_params(x, dout, dW, db)
+    for n in range(3):
+        for f in range(4):
+            assert_allclose(out[n, f], sum(x[n, d] * W[d, f] for d in range(2)) + b[f])
+        assert_allclose(dx[n], W.sum(axis=1))
+    assert_allclose(dW, np.outer(x.sum(axis=0), np.ones(4)))
+    assert_array_equal(db, np.full(4, 3.0))
