@@ -94,6 +94,7 @@ class TrainingLoop:
                 for _ in range(max_epoch):
                     output.describe(f"epoch {self.current_epoch + 1}")
                     iters_done = 0
+                    said = eval_interval is None  # an epoch whose lines verbose=n left out ends without one as well
                     for iters, (batch_x, batch_t) in enumerate(batches()):
                         total_loss += self._step(batch_x, batch_t, max_grad)  # not float(): it may live on a GPU
                         loss_count += 1
@@ -104,6 +105,7 @@ class TrainingLoop:
                             evaluations += 1
                             output.score(f"{self._score_name} {score:.2f}")
                             if verbose and (evaluations == 1 or evaluations % verbose == 0):
+                                said = True
                                 elapsed_time = int(time.time() - start_time)
                                 output.line(
                                     f"| epoch {self.current_epoch + 1} |  iter {iters + 1} / {max_iters} "
@@ -113,7 +115,7 @@ class TrainingLoop:
                         self._ctrl_c.release()
                     line = end_epoch()
                     self.current_epoch += 1
-                    if line and verbose:
+                    if line and verbose and said:
                         output.line(f"| epoch {self.current_epoch} |  {line}")
             except KeyboardInterrupt:
                 self.interrupted = True

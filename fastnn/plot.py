@@ -6,6 +6,7 @@ needs no display. Colours: Okabe and Ito, Color Universal Design (2008); classes
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
-__all__ = ["new_axes", "plot_accuracy", "plot_decision_boundary", "plot_loss", "save"]
+__all__ = ["new_axes", "plot_accuracy", "plot_decision_boundary", "plot_loss", "plot_predictions", "save"]
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "os^DvPX*"
@@ -41,7 +42,9 @@ def new_axes(width: float = 7.0, height: float = 4.2) -> Axes:
 
 def save(ax: Axes, path: str | os.PathLike[str]) -> None:
     """Write the figure of `ax` to a file; its ending tells the format (PNG, SVG, PDF)."""
-    ax.figure.savefig(path, dpi=150)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(path, dpi=150)
 
 
 def plot_loss(
@@ -51,7 +54,7 @@ def plot_loss(
     eval_interval: int | None = None,
     ylabel: str = "loss",
     title: str | None = None,
-    ylim: tuple[float, float] | None = None,
+    ylim: tuple[float | None, float | None] | None = None,
     show: bool = False,
 ) -> Axes:
     """Draw a loss curve.
@@ -67,7 +70,7 @@ def plot_loss(
     ylabel, title : str
         Texts.
     ylim : (float, float), optional
-        Limits of the vertical axis.
+        Limits of the vertical axis; None for one of them leaves it to matplotlib.
     show : bool
         Call ``matplotlib.pyplot.show()``.
 
@@ -96,7 +99,12 @@ def plot_loss(
 
 
 def plot_accuracy(
-    accuracy_list: Sequence[float], ax: Axes | None = None, *, label: str = "test", show: bool = False
+    accuracy_list: Sequence[float],
+    ax: Axes | None = None,
+    *,
+    label: str = "test",
+    title: str | None = None,
+    show: bool = False,
 ) -> Axes:
     """Draw accuracy against epochs (1, 2, ...).
 
@@ -108,6 +116,8 @@ def plot_accuracy(
         Where to draw; pyplot's current Axes otherwise.
     label : str
         Name of the data.
+    title : str, optional
+        Text over the picture.
     show : bool
         Call ``matplotlib.pyplot.show()``.
 
@@ -125,7 +135,7 @@ def plot_accuracy(
 
     epochs = np.arange(1, len(accuracy_list) + 1)
     ax.plot(epochs, accuracy_list, color=COLORS[0], label=label, marker="o" if len(epochs) <= 40 else "", markersize=4)
-    _dress(ax, "epoch", f"{label} accuracy", None)
+    _dress(ax, "epoch", f"{label} accuracy", title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _shown(ax, show)
 
@@ -178,7 +188,8 @@ def plot_decision_boundary(
     if data.ndim != 2 or data.shape[1] != 2 or len(data) == 0:
         raise ValueError(f"plot_decision_boundary: x must be (N, 2) points, got shape {data.shape}")
     if labels.ndim not in (1, 2) or len(labels) != len(data):
-        raise ValueError(f"plot_decision_boundary: t must be {len(data)} classes or one-hot rows, got {labels.shape}")
+        got = f"got shape {labels.shape}"
+        raise ValueError(f"plot_decision_boundary: t must be {len(data)} classes or one-hot rows, {got}")
     if labels.ndim == 2:
         labels = labels.argmax(axis=1)
     ax = _axes(ax)
@@ -207,8 +218,10 @@ def plot_decision_boundary(
         if 0 < np.count_nonzero(regions == c) < regions.size:
             lead = scores[:, c] - np.delete(scores, c, axis=1).max(axis=1)  # zero where another class draws level
             ax.contour(*across, lead.reshape(regions.shape), levels=[0.0], colors=INK, linewidths=0.8, zorder=1)
+        points = data[labels == c]
         ax.scatter(
-            *data[labels == c].T,
+            points[:, 0],
+            points[:, 1],
             s=26,
             color=colors[c],
             marker=MARKERS[c % len(MARKERS)],
@@ -220,7 +233,78 @@ def plot_decision_boundary(
     _dress(ax, "x0", "x1", title)
     ax.grid(False)
     ax.set_aspect("equal")
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, handletextpad=0.2)
+    return _shown(ax, show)
+
+
+def plot_predictions(
+    model: Any,
+    x: ArrayLike,
+    t: ArrayLike,
+    ax: Axes | None = None,
+    *,
+    rows: int = 5,
+    columns: int = 12,
+    title: str | None = None,
+    show: bool = False,
+) -> Axes:
+    """Draw images with the class that the model gives each; a wrong one is framed and shows the right class too.
+
+    Parameters
+    ----------
+    model : object with predict(x) -> scores
+        The scores are (M, C).
+    x : (N, H * H) array
+        Flattened square images; the first ``rows * columns`` are drawn, light on dark ground shown as ink on paper.
+    t : (N,) class indices or (N, C) one-hot
+        Their classes.
+    ax : matplotlib Axes, optional
+        Where to draw; pyplot's current Axes otherwise.
+    rows, columns : int
+        Of the grid.
+    title : str, optional
+        Text over the picture.
+    show : bool
+        Call ``matplotlib.pyplot.show()``.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If x is not (N, H * H) or t does not have N rows.
+    ImportError
+        If matplotlib is not installed.
+    """
+    data, labels = np.asarray(x), np.asarray(t)
+    side = math.isqrt(data.shape[1]) if data.ndim == 2 else 0
+    if len(data) == 0 or side == 0 or side * side != data.shape[1]:
+        raise ValueError(f"plot_predictions: x must be (N, H * H) flattened square images, got shape {data.shape}")
+    if labels.ndim not in (1, 2) or len(labels) != len(data):
+        raise ValueError(f"plot_predictions: t must be {len(data)} classes or one-hot rows, got shape {labels.shape}")
+    data, labels = data[: rows * columns], labels[: rows * columns]
+    if labels.ndim == 2:
+        labels = labels.argmax(axis=1)
+    ax = _axes(ax)
+    from matplotlib.patches import Rectangle
+
+    guesses = np.asarray(model.predict(data)).argmax(axis=1)
+    for i, (image, guess, label) in enumerate(zip(data, guesses, labels, strict=True)):
+        left, top = 1.25 * (i % columns), 1.5 * (i // columns)
+        ax.imshow(image.reshape(side, side), cmap="gray_r", extent=(left, left + 1, top + 1, top))
+        wrong = guess != label
+        text = f"{guess} (is {label})" if wrong else f"{guess}"
+        ax.text(left + 0.5, top + 1.05, text, ha="center", va="top", fontsize=9, color=COLORS[4] if wrong else INK)
+        if wrong:
+            ax.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=COLORS[4], linewidth=2))
+    ax.set_xlim(-0.1, 1.25 * min(columns, len(data)) - 0.15)
+    ax.set_ylim(1.5 * -(-len(data) // columns), -0.1)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title, loc="left", fontsize="medium", color=INK)
     return _shown(ax, show)
 
 

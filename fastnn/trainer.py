@@ -112,7 +112,8 @@ class Trainer(TrainingLoop):
         eval_interval : int or None
             Every so many iterations the mean loss is kept and a line printed; None for never.
         verbose : bool or int
-            False prints nothing; an integer n prints only the first and every n-th line.
+            False prints nothing; an integer n prints only the first and every n-th line of losses, and the accuracy of
+            only the epochs that these fall in.
         progress : bool, optional
             Show a progress bar on stderr. None shows one if ``verbose`` and stderr is a terminal.
         validation : (x, t), optional
@@ -168,7 +169,9 @@ class Trainer(TrainingLoop):
         self.loss_list.append(mean_loss)
         return mean_loss
 
-    def plot(self, ylim: tuple[float, float] | None = None, ax: Axes | None = None, show: bool = True) -> Axes:
+    def plot(
+        self, ylim: tuple[float | None, float | None] | None = None, ax: Axes | None = None, show: bool = True
+    ) -> Axes:
         """Draw `loss_list` against the iterations.
 
         Parameters
@@ -310,7 +313,9 @@ class RnnlmTrainer(TrainingLoop):
         self.ppl_list.append(perplexity)
         return perplexity
 
-    def plot(self, ylim: tuple[float, float] | None = None, ax: Axes | None = None, show: bool = True) -> Axes:
+    def plot(
+        self, ylim: tuple[float | None, float | None] | None = None, ax: Axes | None = None, show: bool = True
+    ) -> Axes:
         """Draw `ppl_list` against the iterations; arguments and result as of `Trainer.plot`."""
         from .plot import plot_loss
 
