@@ -8,6 +8,8 @@ import types
 
 import numba
 import numpy as np
+from numba.core import sigutils
+from numba.core.ccallback import CFunc
 
 from ._cache import KernelCache, cache_dir
 
@@ -24,6 +26,20 @@ def jit(function=None, *, fastmath=FASTMATH, **options):
     if cache_dir() is not None:
         dispatcher._cache = KernelCache(function)
     return dispatcher
+
+
+def c_function(signature, function, *, fastmath=FASTMATH):
+    """Compile `function` now, with our flags and cache, to be called by its ``address`` from other kernels.
+
+    Numba links what a kernel calls into that kernel and compiles it there again; this is compiled once.
+    """
+    args, result = sigutils.normalize_signature(signature)
+    options = {"error_model": "numpy", "fastmath": set(fastmath)}
+    compiled = CFunc(function, (args, result), locals={}, options=options)
+    if cache_dir() is not None:
+        compiled._cache = KernelCache(function)
+    compiled.compile()
+    return compiled
 
 
 def parallel_twin(function, **options):

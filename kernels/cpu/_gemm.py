@@ -1,0 +1,244 @@
+"""Matrix product C = ending(A · B): plain loops round the register tiles of _tile.py.
+
+The blocking is that of Goto, van de Geijn (ACM TOMS 34, 2008): blocks of B and A are copied to scratch memory that fits
+the second-level cache, where that pays; small operands are used where they lie. A, B and C are addresses with strides
+counted in elements, so A and B may be transposed views; the last axis of C is contiguous.
+
+The loops are compiled once per dtype, as a C function that every other kernel calls by its address: linked into its
+callers, the tiles would be compiled again for each. All of it runs on the calling thread, and the order of every sum
+depends on the depth alone: however callers divide the rows (3 or more a share) and the columns (by multiples of a
+panel) among threads, the result is the same, bit for bit.
+"""
+
+import functools
+
+import numpy as np
+from numba import types
+from numba.extending import register_jitable
+
+from ._jit import c_function
+from ._math import exp
+from ._simd import VECTORS
+from ._tile import (
+    TILE_ROWS,
+    copy_bytes,
+    infinity_of,
+    itemsize,
+    lanes,
+    load,
+    one_of,
+    store,
+    tile_1_masked,
+    tile_2,
+    tile_2_masked,
+    transpose_full,
+    transpose_masked,
+    zero_of,
+    zero_row,
+)
+
+# The endings. v is what an ending needs: the bias, or the matrix of outputs of an activation.
+STORE = 0  # C = alpha · AB
+UPDATE = 1  # C += alpha · AB
+BIAS = 2  # C = AB + v
+BIAS_RELU = 3  # C = max(AB + v, 0)
+BIAS_SIGMOID = 4  # C = 1 / (1 + exp(-(AB + v)))
+RELU_GRADIENT = 5  # C = 0 where v <= 0, else AB
+SIGMOID_GRADIENT = 6  # C = AB · v · (1 - v)
+
+DEPTH_BYTES = 2048  # of a row of A in one block
+BLOCK_ROWS = 12 * TILE_ROWS  # rows of A in one block
+BLOCK_PANELS = 16  # panels of B in one block; a panel is two vectors wide
+PACK_A_COLUMNS = 512  # columns of B from which copying A pays
+PACK_B_ROWS = 128  # rows of A from which copying B pays
+_ALIGNMENT = 64  # A load that crosses a cache line costs two
+_inline = register_jitable(inline="always")
+
+
+@_inline
+def _round_up(value, unit):
+    return (value + unit - 1) // unit * unit
+
+
+@_inline
+def _block_depth(depth, alpha):
+    """(blocks, depth of each but the last): as equal as whole vectors allow."""
+    limit = DEPTH_BYTES // itemsize(alpha)
+    blocks = max(1, (depth + limit - 1) // limit)
+    return blocks, _round_up((depth + blocks - 1) // blocks, lanes(alpha))
+
+
+@_inline
+def _packs_a(n, a_row, a_col, alpha):
+    """Where many panels use A; or its rows lie 2 KB · i apart, so that they displace each other from the cache."""
+    stride = (a_row if a_row != 1 else a_col) * itemsize(alpha)
+    return n >= PACK_A_COLUMNS or (stride % 2048 == 0 and stride != 0 and n > 2 * lanes(alpha))
+
+
+@_inline
+def _packs_b(m, b_col):
+    return m >= PACK_B_ROWS or b_col != 1
+
+
+@_inline
+def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
+    """Bytes of scratch memory for a block of A and one of B."""
+    size, panel = itemsize(alpha), 2 * lanes(alpha)
+    _, block_depth = _block_depth(depth, alpha)
+    a_bytes, b_bytes = 0, 0
+    if _packs_a(n, a_row, a_col, alpha):
+        a_bytes = (block_depth + panel) * (min(m, BLOCK_ROWS) + panel) * size
+    if _packs_b(m, b_col):
+        b_bytes = block_depth * min(_round_up(n, panel), BLOCK_PANELS * panel) * size
+    return _round_up(a_bytes, _ALIGNMENT), b_bytes
+
+
+@_inline
+def scratch_bytes(m, n, depth, a_row, a_col, b_col, alpha):
+    """Scratch memory that `product` needs for these arguments; never more than SCRATCH_BYTES."""
+    a_bytes, b_bytes = _block_sizes(m, n, depth, a_row, a_col, b_col, alpha)
+    return a_bytes + b_bytes + _ALIGNMENT if a_bytes + b_bytes > 0 else 0
+
+
+@_inline
+def _pack_a(to, a, a_row, a_col, rows, depth, alpha):
+    """Copy a block of A along its contiguous axis; (row, column) strides of the copy.
+
+    Row by row with memcpy: loops over elements keep Numba's index checks and are not vectorised. An odd number of
+    cache lines from row to row, since rows at multiples of 4 KB displace each other from the cache.
+    """
+    size, line = itemsize(alpha), _ALIGNMENT // itemsize(alpha)
+    if a_col == 1:
+        stride = (_round_up(depth, line) // line | 1) * line
+        for i in range(rows):
+            copy_bytes(to + i * stride * size, a + i * a_row * size, depth * size)
+        return stride, 1
+    stride = (_round_up(rows, line) // line | 1) * line
+    if a_row == 1:
+        for k in range(depth):
+            copy_bytes(to + k * stride * size, a + k * a_col * size, rows * size)
+    else:
+        for k in range(depth):
+            for i in range(rows):
+                store(to + k * stride * size, i, load(a + k * a_col * size, i * a_row, alpha))
+    return 1, stride
+
+
+@_inline
+def _pack_b(to, b, b_row, b_col, depth, columns, alpha):
+    """Copy a panel of B as rows of two vectors each, transposing in registers if B is contiguous along its columns."""
+    size, vector, panel = itemsize(alpha), lanes(alpha), 2 * lanes(alpha)
+    if b_col == 1:
+        if columns == panel:
+            for k in range(depth):
+                copy_bytes(to + k * panel * size, b + k * b_row * size, panel * size)
+        else:
+            for k in range(depth):
+                copy_bytes(to + k * panel * size, b + k * b_row * size, columns * size)
+    elif b_row == 1:
+        for k in range(0, depth, vector):
+            for j in range(0, columns, vector):
+                target, source = to + (k * panel + j) * size, b + (k + j * b_col) * size
+                if k + vector <= depth and j + vector <= columns:
+                    transpose_full(target, panel, source, b_col, vector, vector, alpha)
+                else:
+                    transpose_masked(target, panel, source, b_col, columns - j, depth - k, alpha)
+    else:
+        for k in range(depth):
+            for j in range(columns):
+                store(to + k * panel * size, j, load(b + k * b_row * size, j * b_col, alpha))
+
+
+@_inline
+def _activate(c, c_row, rows, columns, ending, v, v_row, alpha):
+    """The part of an ending that is no tile's: over a block of C that is still in the cache."""
+    size, zero, one = itemsize(alpha), zero_of(alpha), one_of(alpha)
+    if c_row == columns and v_row == columns:
+        rows, columns = 1, rows * columns
+    for i in range(rows):
+        c_i, v_i = c + i * c_row * size, v + i * v_row * size
+        if ending == BIAS_SIGMOID:
+            for j in range(columns):
+                store(c_i, j, one / (one + exp(-load(c_i, j, one))))
+        elif ending == RELU_GRADIENT:
+            for j in range(columns):
+                store(c_i, j, zero if load(v_i, j, one) <= zero else load(c_i, j, one))
+        else:
+            for j in range(columns):
+                y = load(v_i, j, one)
+                store(c_i, j, load(c_i, j, one) * y * (one - y))
+
+
+def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, scratch, alpha):
+    """C (m, n) = ending(A (m, depth) · B (depth, n)) on the calling thread.
+
+    a, b, c, v, scratch: addresses; the strides count elements. v: the bias, or with row stride v_row a matrix like C.
+    alpha: 1 for all endings but STORE and UPDATE; its dtype is that of all.
+    """
+    size, panel = itemsize(alpha), 2 * lanes(alpha)
+    block_columns = BLOCK_PANELS * panel
+    blocks, block_depth = _block_depth(depth, alpha)
+    pack_a, pack_b = _packs_a(n, a_row, a_col, alpha), _packs_b(m, b_col)
+    a_block = _round_up(scratch, _ALIGNMENT)
+    b_block = a_block + _block_sizes(m, n, depth, a_row, a_col, b_col, alpha)[0]
+    for j0 in range(0, n, block_columns):
+        columns = min(block_columns, n - j0)
+        for block in range(blocks):
+            k0 = block * block_depth
+            kc = min(block_depth, depth - k0)
+            start, start_row, start_col = c, c_row, 1
+            if block == 0 and ending != UPDATE:
+                start, start_row, start_col = zero_row(alpha), 0, 0
+                if ending == BIAS or ending == BIAS_RELU or ending == BIAS_SIGMOID:
+                    start, start_col = v, 1
+            floor = zero_of(alpha) if ending == BIAS_RELU and block == blocks - 1 else -infinity_of(alpha)
+            if pack_b:
+                for j in range(0, columns, panel):
+                    b_j = b + (k0 * b_row + (j0 + j) * b_col) * size
+                    _pack_b(b_block + j * block_depth * size, b_j, b_row, b_col, kc, min(panel, columns - j), alpha)
+            for i0 in range(0, m, BLOCK_ROWS):
+                rows = min(BLOCK_ROWS, m - i0)
+                a_0, a_0_row, a_0_col = a + (i0 * a_row + k0 * a_col) * size, a_row, a_col
+                if pack_a:
+                    a_0_row, a_0_col = _pack_a(a_block, a_0, a_row, a_col, rows, kc, alpha)
+                    a_0 = a_block
+                # Tiles of equal height, or one row more: a last tile of a row or two would run at a fraction of the speed.
+                tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+                height, taller = rows // tiles, rows % tiles
+                for j in range(0, columns, panel):
+                    width = min(panel, columns - j)
+                    b_j, b_j_row = b + (k0 * b_row + j0 + j) * size, b_row
+                    if pack_b:
+                        b_j, b_j_row = b_block + j * block_depth * size, panel
+                    i = 0
+                    for tile in range(tiles):
+                        h = height + 1 if tile < taller else height
+                        a_i = a_0 + i * a_0_row * size
+                        c_i = c + ((i0 + i) * c_row + j0 + j) * size
+                        s_i = start + ((i0 + i) * start_row + (j0 + j) * start_col) * size
+                        if width == panel:
+                            tile_2(h, kc, a_i, a_0_row, a_0_col, b_j, b_j_row, c_i, c_row, s_i, start_row, width, alpha, floor)
+                        elif 2 * width > panel:
+                            tile_2_masked(h, kc, a_i, a_0_row, a_0_col, b_j, b_j_row, c_i, c_row, s_i, start_row, width, alpha, floor)
+                        else:
+                            tile_1_masked(h, kc, a_i, a_0_row, a_0_col, b_j, b_j_row, c_i, c_row, s_i, start_row, width, alpha, floor)
+                        i += h
+                if block == blocks - 1 and ending >= BIAS_SIGMOID:
+                    at = (i0 * c_row + j0) * size
+                    _activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, alpha)
+
+
+def _largest_scratch(itemsize):
+    panel = 2 * VECTORS.bytes // itemsize
+    depth = DEPTH_BYTES // itemsize
+    return ((depth + panel) * (BLOCK_ROWS + panel) + depth * BLOCK_PANELS * panel) * itemsize + 2 * _ALIGNMENT
+
+
+SCRATCH_BYTES = max(_largest_scratch(4), _largest_scratch(8))
+
+
+@functools.cache
+def compiled_product(dtype):
+    """`_product` compiled for a dtype; its ``address`` is what kernels call. (Cached: it must outlive its callers.)"""
+    real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
+    return c_function(types.void(*[types.intp] * 15, real), _product)

@@ -1,0 +1,145 @@
+"""From arrays to the matrix product of _gemm.py: strides, scratch memory, threads.
+
+Numba compiles a function again for every combination of memory layouts and read-only flags of its arguments. Here each
+dtype has one signature, of matrices with arbitrary strides that need not be writable, which all of them convert to.
+"""
+
+import functools
+
+import numba
+import numpy as np
+from numba import prange, types
+from numba.extending import register_jitable
+
+from ._gemm import STORE, compiled_product, scratch_bytes
+from ._jit import jit, parallel_twin
+from ._tile import call, keep, lanes, one_element, one_of
+
+# What is multiplied: the ending in the low bits, and
+TRANSPOSE_A, TRANSPOSE_B, COLUMN_SUMS = 16, 32, 64  # COLUMN_SUMS: v = the sums of the columns of B
+_ENDING = 15
+
+# Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
+PARALLEL_ABOVE = 300_000
+_MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
+
+_DONE, _NEEDS_THREADS, _UNWRITABLE = 0, 1, 2
+_inline = register_jitable(inline="always")
+
+
+@register_jitable
+def _strides(a, transpose):
+    """(rows, columns, row stride, column stride); along an axis of length 1 NumPy's stride may be anything."""
+    m, n = a.shape
+    row = a.strides[0] // a.itemsize if m > 1 else n
+    col = a.strides[1] // a.itemsize if n > 1 else 1
+    if transpose:
+        return n, m, col, row
+    return m, n, row, col
+
+
+@_inline
+def _share(length, unit, part, parts):
+    """The bounds of a part of `length`, in whole units."""
+    units = (length + unit - 1) // unit
+    return min(length, units * part // parts * unit), min(length, units * (part + 1) // parts * unit)
+
+
+@_inline
+def _grid(m, n, panel, threads):
+    """Divide C among threads into (parts of rows, parts of columns): the smallest shares; of those the squarest."""
+    best = (1, 1)
+    best_size, best_edges = m * (n + panel), m + n
+    for row_parts in range(1, max(1, min(threads, m // _MIN_ROWS)) + 1):
+        column_parts = min(threads // row_parts, max(1, n // panel))
+        rows = (m + row_parts - 1) // row_parts
+        columns = ((n + panel - 1) // panel + column_parts - 1) // column_parts * panel
+        size, edges = rows * columns, rows + columns
+        if size < best_size or (size == best_size and edges < best_edges):
+            best = (row_parts, column_parts)
+            best_size, best_edges = size, edges
+    return best
+
+
+def _multiply(engine, a, b, v, c, form, threads):
+    """c = ending(a · b), each transposed before if `form` says so, by `threads` threads (0: not known yet)."""
+    m, depth, a_row, a_col = _strides(a, form & TRANSPOSE_A)
+    _, n, b_row, b_col = _strides(b, form & TRANSPOSE_B)
+    _, _, c_row, c_col = _strides(c, 0)
+    if threads == 0 and m * n * depth > PARALLEL_ABOVE:
+        return _NEEDS_THREADS
+    alpha = one_of(a)
+    size, panel, ending = a.itemsize, 2 * lanes(alpha), form & _ENDING
+    a_0, b_0, c_0, v_0 = a.ctypes.data, b.ctypes.data, c.ctypes.data, v.ctypes.data
+    sums, sum_0, sum_row, sum_col = n if form & COLUMN_SUMS else 0, b_0, b_row, b_col
+    if c_col != 1 and m * n > 0:
+        if c_row != 1 or ending != STORE:
+            return _UNWRITABLE
+        # Cᵀ = Bᵀ · Aᵀ
+        m, n, c_row = n, m, c_col
+        a_0, a_row, a_col, b_0, b_row, b_col = b_0, b_col, b_row, a_0, a_col, a_row
+    row_parts, column_parts = _grid(m, n, panel, max(threads, 1))
+    parts = row_parts * column_parts
+    for part in prange(parts):
+        i, i_end = _share(m, 1, part // column_parts, row_parts)
+        j, j_end = _share(n, panel, part % column_parts, column_parts)
+        rows, columns = i_end - i, j_end - j
+        scratch = np.empty(scratch_bytes(rows, columns, depth, a_row, a_col, b_col, alpha), np.uint8)
+        a_i, b_j = a_0 + i * a_row * size, b_0 + j * b_col * size
+        c_ij, v_j = c_0 + (i * c_row + j) * size, v_0 + j * size
+        call(
+            engine, rows, columns, depth, a_i, a_row, a_col, b_j, b_row, b_col,
+            c_ij, c_row, ending, v_j, 0, scratch.ctypes.data, alpha,
+        )  # fmt: skip
+        keep(scratch)
+        if sums > 0:  # by the same engine, as a row of ones times B
+            j, j_end = _share(sums, panel, part, parts)
+            columns, b_j, v_j = j_end - j, sum_0 + j * sum_col * size, v_0 + j * size
+            scratch = np.empty(scratch_bytes(1, columns, depth, 0, 0, sum_col, alpha), np.uint8)
+            call(
+                engine, 1, columns, depth, one_element(alpha), 0, 0, b_j, sum_row, sum_col,
+                v_j, columns, STORE, 0, 0, scratch.ctypes.data, alpha,
+            )  # fmt: skip
+            keep(scratch)
+    return _DONE
+
+
+class _Kernels:
+    """What is compiled for one dtype. The parallel version only when it is first needed."""
+
+    def __init__(self, dtype):
+        if dtype.char not in "fd" or not dtype.isnative:
+            raise TypeError(f"fastnn: matrix products need float32 or float64, got {dtype}")
+        real = types.float32 if dtype.char == "f" else types.float64
+        matrix, vector = (types.Array(real, axes, "A", readonly=True) for axes in (2, 1))
+        out = types.Array(real, 2, "A")
+        # v is read-only to its type so that a bias may be; COLUMN_SUMS writes it through its address.
+        self._signature = types.intp(types.intp, matrix, matrix, vector, out, types.intp, types.intp)
+        self.engine = compiled_product(dtype.char).address
+        self.nothing = np.empty(0, dtype)
+        self.serial = self._compile(jit(_multiply))
+
+    @functools.cached_property
+    def parallel(self):
+        return self._compile(parallel_twin(_multiply))
+
+    def _compile(self, dispatcher):
+        dispatcher.compile(self._signature)
+        dispatcher.disable_compile()  # from here on arguments are converted to this signature
+        return dispatcher
+
+
+_kernels = {}
+
+
+def multiply(a, b, v, c, form):
+    """c = ending(a · b), overwritten; a, b: transposed before if `form` says so. v: bias, column sums or None."""
+    kernels = _kernels.get(a.dtype) or _kernels.setdefault(a.dtype, _Kernels(a.dtype))
+    if v is None:
+        v = kernels.nothing
+    result = kernels.serial(kernels.engine, a, b, v, c, form, 0)
+    if result == _NEEDS_THREADS:
+        threads = numba.get_num_threads()
+        result = (kernels.parallel if threads > 1 else kernels.serial)(kernels.engine, a, b, v, c, form, threads)
+    if result == _UNWRITABLE:
+        raise ValueError(f"fastnn: an output of strides {c.strides} has no contiguous axis")

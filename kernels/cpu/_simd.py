@@ -1,0 +1,46 @@
+"""Which vectors has the CPU that Numba compiles for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES included)?
+
+The height of a register tile follows: an accumulator for each row and vector, and registers to spare for B and for A.
+"""
+
+from typing import NamedTuple
+
+from numba.core.registry import cpu_target
+
+
+class Vectors(NamedTuple):
+    name: str
+    bytes: int  # width of a vector
+    tile_rows: int  # most rows of a tile of two vectors: 2 * rows accumulators, 2 vectors of B, 1-2 of A
+
+
+AVX512 = Vectors("avx512", 64, 14)  # 32 registers
+AVX2 = Vectors("avx2", 32, 6)  # 16 registers
+NEON = Vectors("neon", 16, 14)  # 32 registers
+GENERIC = Vectors("generic", 16, 6)  # SSE2 on x86, whatever LLVM makes of 16 bytes elsewhere
+
+
+def detect(triple, cpu_name, features):
+    """The vectors of a target as LLVM describes it: ``features`` like "+avx,-avx2", empty when the name says all."""
+    on = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    if triple.startswith(("aarch64", "arm64")):
+        return NEON
+    if not on:  # NUMBA_CPU_NAME without NUMBA_CPU_FEATURES
+        if cpu_name.startswith(_NAMES_AVX512):
+            return AVX512
+        return AVX2 if cpu_name.startswith(_NAMES_AVX2) else GENERIC
+    if "avx512f" in on:
+        return AVX512
+    return AVX2 if {"avx2", "fma"} <= on else GENERIC
+
+
+_NAMES_AVX512 = (
+    "skylake-avx512", "cascadelake", "cooperlake", "icelake", "tigerlake", "rocketlake", "sapphirerapids",
+    "emeraldrapids", "graniterapids", "znver4", "znver5", "x86-64-v4",
+)  # fmt: skip
+_NAMES_AVX2 = (
+    "haswell", "broadwell", "skylake", "alderlake", "raptorlake", "meteorlake", "arrowlake", "lunarlake",
+    "gracemont", "znver1", "znver2", "znver3", "x86-64-v3", "core-avx2",
+)  # fmt: skip
+
+VECTORS = detect(*cpu_target.target_context.codegen().magic_tuple())

@@ -1,0 +1,399 @@
+"""Register tiles: the innermost loop of a matrix product, in LLVM IR. The loops round it (_gemm.py) are plain Numba.
+
+A tile computes ``rows`` x ``vectors`` vectors of C in registers (Goto, van de Geijn, ACM TOMS 34, 2008; the BLIS
+micro-kernel of Van Zee, van de Geijn, ACM TOMS 41, 2015):
+
+    C[i, :] = max(alpha · sum_k A[i, k] · B[k, :] + start[i, :], floor)
+
+That one ending serves all: start is a row of zeros (store), the bias with row stride 0 (affine), or C itself
+(accumulate; with alpha = -lr the update W -= lr · dW); floor is 0 for relu and -inf otherwise.
+Why IR: loops that LLVM vectorises by itself reach 35-80 % of this, and nothing else in Numba pins values to registers.
+"""
+
+import math
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._simd import VECTORS
+
+TILE_ROWS = VECTORS.tile_rows
+_I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+_BYTE_POINTER = _I8.as_pointer()
+
+# A multiply-add takes 4 cycles and two can start in each, so at least 8 independent sums are needed to keep them busy.
+_SUMS_IN_FLIGHT = 8
+_ROWS_PER_BASE = 5
+
+
+def _int(n):
+    return ir.Constant(_I64, n)
+
+
+class _Vector:
+    """Emits operations on vectors of one dtype. Loads and stores are unaligned; a mask leaves lanes alone."""
+
+    def __init__(self, builder, float_type):
+        self.builder = builder
+        self.bits = float_type.bitwidth
+        self.lanes = lanes_of(float_type)
+        self.element = ir.FloatType() if self.bits == 32 else ir.DoubleType()
+        self.type = ir.VectorType(self.element, self.lanes)
+        self.mask_type = ir.VectorType(_I1, self.lanes)
+        self.zero = ir.Constant(self.type, None)
+
+    def _call(self, name, return_type, args):
+        signature = ir.FunctionType(return_type, [arg.type for arg in args])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, args)
+
+    def pointer(self, address):
+        return self.builder.inttoptr(address, self.element.as_pointer())
+
+    def at(self, pointer, index):
+        return self.builder.gep(pointer, [index])
+
+    def splat(self, scalar):
+        vector = ir.VectorType(scalar.type, self.lanes)
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, self.lanes), None))
+
+    def first_lanes(self, n, offset=0):
+        """The mask of lanes l with offset + l < n."""
+        lane = ir.Constant(ir.VectorType(_I64, self.lanes), [offset + lane for lane in range(self.lanes)])
+        return self.builder.icmp_signed("<", lane, self.splat(n))
+
+    def load(self, pointer, mask=None):
+        pointer = self.builder.bitcast(pointer, self.type.as_pointer())
+        if mask is None:
+            value = self.builder.load(pointer)
+            value.align = self.bits // 8
+            return value
+        name = f"llvm.masked.load.v{self.lanes}f{self.bits}.p0"
+        return self._call(name, self.type, [pointer, ir.Constant(_I32, self.bits // 8), mask, self.zero])
+
+    def store(self, value, pointer, mask=None):
+        pointer = self.builder.bitcast(pointer, self.type.as_pointer())
+        if mask is None:
+            self.builder.store(value, pointer).align = self.bits // 8
+            return
+        name = f"llvm.masked.store.v{self.lanes}f{self.bits}.p0"
+        self._call(name, ir.VoidType(), [value, pointer, ir.Constant(_I32, self.bits // 8), mask])
+
+    def multiply_add(self, x, y, z):
+        # fmuladd, never fma: without the instruction, fma is a call into libm for each lane.
+        return self._call(f"llvm.fmuladd.v{self.lanes}f{self.bits}", self.type, [x, y, z])
+
+    def at_least(self, x, floor):
+        """max(x, floor) where NaN in x stays NaN; in this operand order one instruction on x86."""
+        return self.builder.select(self.builder.fcmp_ordered(">", floor, x), floor, x)
+
+
+def lanes_of(float_type):
+    return VECTORS.bytes * 8 // float_type.bitwidth
+
+
+def _emit_tile(module, float_type, rows, vectors, masked):
+    """The function of one tile; args as in `_tile` below, without the row count."""
+    name = f"fastnn_tile_f{float_type.bitwidth}_{rows}x{vectors}{'_masked' if masked else ''}"
+    if name in module.globals:
+        return module.globals[name]
+    builder = ir.IRBuilder()
+    v = _Vector(builder, float_type)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * 11 + [v.element] * 2), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder.position_at_end(function.append_basic_block("entry"))
+    depth, a, a_row, a_col, b, b_row, c, c_row, start, start_row, n, alpha, floor = function.args
+    a, b, c, start = (v.pointer(address) for address in (a, b, c, start))
+    masks = [v.first_lanes(n, j * v.lanes) if masked else None for j in range(vectors)]
+    # Row i of A is found at bases[i // 5] + offsets[i % 5]: three pointers to advance and four fixed registers.
+    bases = [_opaque(builder, v.at(a, builder.mul(a_row, _int(i)))) for i in range(0, rows, _ROWS_PER_BASE)]
+    offsets = [_opaque(builder, builder.mul(a_row, _int(i))) for i in range(min(rows, _ROWS_PER_BASE))]
+
+    def rank_one_update(bases, b, sums):
+        """sums + (column k of A) x (row k of B)"""
+        b_vectors = [v.load(v.at(b, _int(j * v.lanes)), masks[j]) for j in range(vectors)]
+        result = []
+        for i in range(rows):
+            # A scheduling barrier: without it LLVM hoists all the loads of A and spills the accumulators
+            # (25-40 instead of 116 GFLOP/s for 12x2). It must be empty: Numba's LLVM has no assembly parser.
+            builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+            a_i = bases[i // _ROWS_PER_BASE]
+            a_vector = v.splat(builder.load(v.at(a_i, offsets[i % _ROWS_PER_BASE]) if i % _ROWS_PER_BASE else a_i))
+            result += [v.multiply_add(a_vector, b_vectors[j], sums[i * vectors + j]) for j in range(vectors)]
+        return result
+
+    def loop_over_k(k_first, k_end, bases, b, steps, sums):
+        """Add columns k_first..k_end of A, `steps` a turn, each step into its own share of `sums`."""
+        before = builder.block
+        body, done = function.append_basic_block("k"), function.append_basic_block("k_done")
+        builder.cbranch(builder.icmp_signed("<", k_first, k_end), body, done)
+        builder.position_at_end(body)
+        carried = []
+        for value in [k_first, b, *bases, *sums]:
+            phi = builder.phi(value.type)
+            phi.add_incoming(value, before)
+            carried.append(phi)
+        k, b_k = carried[:2]
+        bases_k, current = carried[2 : 2 + len(bases)], carried[2 + len(bases) :]
+        share = len(sums) // steps
+        for step in range(steps):
+            part = slice(step * share, (step + 1) * share)
+            current[part] = rank_one_update(bases_k, b_k, current[part])
+            b_k, bases_k = v.at(b_k, b_row), [v.at(base, a_col) for base in bases_k]
+        k_next = builder.add(k, _int(steps))
+        for phi, value in zip(carried, [k_next, b_k, *bases_k, *current], strict=True):
+            phi.add_incoming(value, builder.block)
+        after = builder.block
+        repeat = builder.cbranch(builder.icmp_signed("<", k_next, k_end), body, done)
+        # Unrolling gains nothing here and costs compile time.
+        repeat.set_metadata("llvm.loop", _never_unroll(module))
+        builder.position_at_end(done)
+        results = []
+        for first, last in zip([b, *bases, *sums], [b_k, *bases_k, *current], strict=True):
+            phi = builder.phi(first.type)
+            phi.add_incoming(first, before)
+            phi.add_incoming(last, after)
+            results.append(phi)
+        return results[0], results[1 : 1 + len(bases)], results[1 + len(bases) :]
+
+    # A tile of one or two rows has too few sums of its own: it takes several k a turn, each into other accumulators.
+    # Not so the higher ones, although some could use it: the order of sums must not depend on how rows are divided.
+    size = rows * vectors
+    steps = max(1, _SUMS_IN_FLIGHT // size) if rows <= 2 else 1
+    sums = [v.zero] * (size * steps)
+    if steps > 1:
+        whole = builder.and_(depth, _int(-steps))
+        b, bases, sums = loop_over_k(_int(0), whole, bases, b, steps, sums)
+        while len(sums) > size:
+            half = len(sums) // 2
+            sums = [builder.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+        _, _, sums = loop_over_k(whole, depth, bases, b, 1, sums)
+    else:
+        _, _, sums = loop_over_k(_int(0), depth, bases, b, 1, sums)
+
+    alpha, floor = v.splat(alpha), v.splat(floor)
+    for i in range(rows):
+        c_i, start_i = v.at(c, builder.mul(c_row, _int(i))), v.at(start, builder.mul(start_row, _int(i)))
+        for j in range(vectors):
+            offset = _int(j * v.lanes)
+            x = v.multiply_add(alpha, sums[i * vectors + j], v.load(v.at(start_i, offset), masks[j]))
+            v.store(v.at_least(x, floor), v.at(c_i, offset), masks[j])
+    builder.ret_void()
+    return function
+
+
+def _opaque(builder, value):
+    """The same value, which LLVM can no longer relate to others.
+
+    Left to itself LLVM computes the row addresses of A as one chain of additions through all rows, as long as the
+    multiply-adds take (12x2: 172 of 218 GFLOP/s).
+    """
+    return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
+
+
+def _never_unroll(module):
+    return module.add_metadata([module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])])
+
+
+def _tile(vectors, masked):
+    """Make tile(rows, depth, a, a_row, a_col, b, b_row, c, c_row, start, start_row, n, alpha, floor).
+
+    rows: 1..TILE_ROWS. depth: the length of the sum. a, b, c, start: addresses. a_row, a_col: from one row (column) of A
+    to the next, in elements; b_row, c_row, start_row likewise, where elements of a row are adjacent. n: the columns of
+    C if masked: memory beyond them is neither read nor written. alpha, floor: scalars of the dtype.
+    """
+
+    @intrinsic
+    def tile(typing, rows, depth, a, a_row, a_col, b, b_row, c, c_row, start, start_row, n, alpha, floor):
+        def code(context, builder, signature, args):
+            end = builder.append_basic_block("tile_end")
+            choice = builder.switch(args[0], end)
+            for height in range(1, TILE_ROWS + 1):
+                case = builder.append_basic_block(f"tile_{height}")
+                choice.add_case(_int(height), case)
+                builder.position_at_end(case)
+                builder.call(_emit_tile(builder.module, alpha, height, vectors, masked), args[1:])
+                builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 12, alpha, alpha), code
+
+    return tile
+
+
+tile_2 = _tile(vectors=2, masked=False)
+tile_2_masked = _tile(vectors=2, masked=True)
+tile_1_masked = _tile(vectors=1, masked=True)
+
+
+def _emit_transpose(module, float_type, masked):
+    """to[j, i] = from[i, j] for a square block of one vector's lanes, by log2(lanes) rounds of exchanges."""
+    name = f"fastnn_transpose_f{float_type.bitwidth}{'_masked' if masked else ''}"
+    if name in module.globals:
+        return module.globals[name]
+    builder = ir.IRBuilder()
+    v = _Vector(builder, float_type)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * 6), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder.position_at_end(function.append_basic_block("entry"))
+    to, to_row, source, source_row, m, n = function.args
+    to, source = v.pointer(to), v.pointer(source)
+    rows = []
+    for i in range(v.lanes):
+        mask = None
+        if masked:
+            mask = v.first_lanes(builder.select(builder.icmp_signed("<", _int(i), m), n, _int(0)))
+        rows.append(v.load(v.at(source, builder.mul(source_row, _int(i))), mask))
+    bit = 1
+    while bit < v.lanes:  # exchange this bit of the row index with that of the lane index
+        low = [lane if not lane & bit else v.lanes + (lane ^ bit) for lane in range(v.lanes)]
+        high = [lane | bit if not lane & bit else v.lanes + lane for lane in range(v.lanes)]
+        low, high = (ir.Constant(ir.VectorType(_I32, v.lanes), order) for order in (low, high))
+        for i in range(v.lanes):
+            if not i & bit:
+                pair = rows[i], rows[i | bit]
+                rows[i], rows[i | bit] = builder.shuffle_vector(*pair, low), builder.shuffle_vector(*pair, high)
+        bit *= 2
+    for i in range(v.lanes):
+        v.store(rows[i], v.at(to, builder.mul(to_row, _int(i))))
+    builder.ret_void()
+    return function
+
+
+def _transpose(masked):
+    """Make transpose(to, to_row, source, source_row, m, n, like): a block of `source` transposed in registers.
+
+    If masked, only the first m rows and n columns of the block are read. The whole square is written in either case.
+    """
+
+    @intrinsic
+    def transpose(typing, to, to_row, source, source_row, m, n, like):
+        def code(context, builder, signature, args):
+            builder.call(_emit_transpose(builder.module, like, masked), args[:6])
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 6, like), code
+
+    return transpose
+
+
+transpose_full = _transpose(masked=False)
+transpose_masked = _transpose(masked=True)
+
+
+@intrinsic
+def copy_bytes(typing, to, source, count):
+    """memcpy. LLVM turns it into a few vector moves where `count` is a constant."""
+
+    def code(context, builder, signature, args):
+        memcpy = builder.module.declare_intrinsic("llvm.memcpy", [_BYTE_POINTER, _BYTE_POINTER, _I64])
+        to, source = (builder.inttoptr(address, _BYTE_POINTER) for address in args[:2])
+        builder.call(memcpy, [to, source, args[2], ir.Constant(_I1, 0)])
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 3), code
+
+
+@intrinsic
+def lanes(typing, like):
+    """How many elements of the dtype of `like` a vector holds: a compile-time constant."""
+    return types.intp(like), lambda context, builder, signature, args: _int(lanes_of(like))
+
+
+@intrinsic
+def itemsize(typing, like):
+    """Bytes of an element of the dtype of `like`: a compile-time constant."""
+    return types.intp(like), lambda context, builder, signature, args: _int(like.bitwidth // 8)
+
+
+def _constant(module, name, element, values):
+    """Address of a constant array inside the compiled module."""
+    value = ir.Constant(ir.ArrayType(element, len(values)), values)
+    return cgutils.global_constant(module, name, value)
+
+
+@intrinsic
+def zero_row(typing, like):
+    """Address of two vectors of zeros."""
+
+    def code(context, builder, signature, args):
+        element = args[0].type
+        array = _constant(builder.module, "fastnn_zero_row", element, [0.0] * (2 * lanes_of(like)))
+        return builder.ptrtoint(array, _I64)
+
+    return types.intp(like), code
+
+
+@intrinsic
+def one_element(typing, like):
+    """Address of a one: with strides of 0 a matrix of ones of any shape."""
+
+    def code(context, builder, signature, args):
+        return builder.ptrtoint(_constant(builder.module, "fastnn_one", args[0].type, [1.0]), _I64)
+
+    return types.intp(like), code
+
+
+def _number(value):
+    """Make f(like): the value in the dtype of `like`, a scalar or array. (Numba has no constants of a variable dtype.)"""
+
+    @intrinsic
+    def number(typing, like):
+        dtype = like.dtype if isinstance(like, types.Array) else like
+        return dtype(like), lambda context, builder, signature, args: context.get_constant(dtype, value)
+
+    return number
+
+
+zero_of, one_of, infinity_of = _number(0.0), _number(1.0), _number(math.inf)
+
+
+@intrinsic
+def load(typing, address, index, like):
+    """The element number `index` of the row at `address`. In a loop over `index` LLVM makes vectors of it."""
+
+    def code(context, builder, signature, args):
+        row = builder.inttoptr(args[0], args[2].type.as_pointer())
+        return builder.load(builder.gep(row, [args[1]]))
+
+    return like(types.intp, types.intp, like), code
+
+
+@intrinsic
+def store(typing, address, index, value):
+    """Set the element number `index` of the row at `address`."""
+
+    def code(context, builder, signature, args):
+        row = builder.inttoptr(args[0], args[2].type.as_pointer())
+        builder.store(args[2], builder.gep(row, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, value), code
+
+
+@intrinsic
+def call(typing, address, *args):
+    """Call the compiled function at `address`, which returns nothing, with integers and floats."""
+    signature = types.void(types.intp, types.StarArgTuple.from_types(args))
+
+    def code(context, builder, signature, args):
+        address, packed = args
+        values = [builder.extract_value(packed, i) for i in range(len(signature.args[1]))]
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(address, function.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return signature, code
+
+
+@intrinsic
+def keep(typing, array):
+    """Use an array whose address was taken: until here it is not freed."""
+    return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()

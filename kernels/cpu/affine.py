@@ -1,0 +1,32 @@
+"""Affine map, alone or followed by an activation in the same pass. Sibling: kernels/ref/affine.py.
+
+out = x · W + b      dx = dout · Wᵀ      dW = xᵀ · dout      db = sum over rows of dout
+affine_relu: max(x · W + b, 0), NaN stays NaN      affine_sigmoid: 1 / (1 + exp(-(x · W + b)))
+
+x, dx: (N, D); W, dW: (D, M); b, db: (M,); out, dout: (N, M); float32 or float64, all of one dtype, which sums
+accumulate in, in blocks of 2 KB of a row. Rows may lie any distance apart; x, W and dout may be transposed views.
+Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py.
+"""
+
+from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, STORE
+from ._matrices import COLUMN_SUMS, TRANSPOSE_A, TRANSPOSE_B, multiply
+
+
+def affine_forward(x, W, b, out):
+    multiply(x, W, b, out, BIAS)
+
+
+def affine_relu_forward(x, W, b, out):
+    multiply(x, W, b, out, BIAS_RELU)
+
+
+def affine_sigmoid_forward(x, W, b, out):
+    multiply(x, W, b, out, BIAS_SIGMOID)
+
+
+def affine_backward_input(dout, W, dx):
+    multiply(dout, W, None, dx, STORE | TRANSPOSE_B)
+
+
+def affine_backward_params(x, dout, dW, db):
+    multiply(x, dout, db, dW, STORE | TRANSPOSE_A | COLUMN_SUMS)

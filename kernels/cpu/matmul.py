@@ -1,0 +1,23 @@
+"""Matrix product. Sibling: kernels/ref/matmul.py.
+
+out = x · W      dx = dout · Wᵀ      dW = xᵀ · dout
+
+x, dx: (N, D); W, dW: (D, M); out, dout: (N, M); float32 or float64, all of one dtype, which sums accumulate in, in
+blocks of 2 KB of a row. Rows may lie any distance apart; x, W and dout may be transposed views.
+Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py.
+"""
+
+from ._gemm import STORE
+from ._matrices import TRANSPOSE_A, TRANSPOSE_B, multiply
+
+
+def matmul_forward(x, W, out):
+    multiply(x, W, None, out, STORE)
+
+
+def matmul_backward_input(dout, W, dx):
+    multiply(dout, W, None, dx, STORE | TRANSPOSE_B)
+
+
+def matmul_backward_params(x, dout, dW):
+    multiply(x, dout, None, dW, STORE | TRANSPOSE_A)
