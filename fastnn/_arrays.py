@@ -80,7 +80,7 @@ def as_labels(t: ArrayLike, x: Array, who: str) -> Array:
     lead, classes = x.shape[:-1], x.shape[-1]
     if labels.shape == x.shape and (x.ndim > 1 or labels.size > 1):
         rows = as_floats(labels, who, "t").reshape(-1, classes)
-        if not np.isfinite(np.add.reduce(rows, axis=None)):
+        if not np.isfinite(rows).all():
             raise ValueError(f"{who}: t must hold finite labels, got NaN or infinity")
         return rows if rows.dtype == x.dtype else rows.astype(x.dtype)
     if labels.shape != lead and not (lead == () and labels.shape == (1,)):

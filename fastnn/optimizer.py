@@ -18,6 +18,8 @@ def _pairs(
     if not named and len(params) != len(grads):
         raise ValueError(f"{who}: params and grads must be of one length, got {len(params)} and {len(grads)}")
     for key in params.keys() if named else range(len(params)):  # type: ignore[union-attr]
+        if named and key not in grads:
+            raise ValueError(f"{who}: grads has no {key!r}")
         param, grad = params[key], grads[key]  # type: ignore[index]
         if param.shape != grad.shape:
             raise ValueError(f"{who}: grads[{key!r}] must have the shape {param.shape} of params[{key!r}], got {grad.shape}")

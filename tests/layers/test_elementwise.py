@@ -1,0 +1,119 @@
+"""Relu, Sigmoid and Softmax."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.testing import assert_allclose, assert_array_equal
+
+from fastnn.gradient import gradient_check
+from fastnn.kernels import ref
+from fastnn.layers import Relu, Sigmoid, Softmax
+from tests.layouts import LAYOUTS
+from tests.tolerances import TOL
+
+KINDS = {"relu": Relu, "sigmoid": Sigmoid, "softmax": Softmax}
+SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, max_side=5)
+
+
+def reference(kind, x):
+    rows = np.asarray(x, "float64").reshape(-1, np.shape(x)[-1])
+    y = np.empty_like(rows)
+    getattr(ref, f"{kind}_forward")(rows, y)
+    return y.reshape(np.shape(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=25)
+@given(shape=SHAPES, seed=st.integers(0, 1000))
+def test_gradients(kind, shape, seed):
+    x = np.random.default_rng(seed).standard_normal(shape)
+    x[abs(x) < 1e-3] = 0.5  # away from relu's kink
+    if kind == "softmax" and shape[-1] == 1:  # constant: both gradients are rounding errors round 0
+        layer = Softmax()
+        assert_array_equal(layer.forward(x), np.ones(shape))
+        assert_array_equal(layer.backward(x), np.zeros(shape))
+    else:
+        assert gradient_check(KINDS[kind](), x)["x"] < 1e-7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", TOL)
+@settings(deadline=None, max_examples=25)
+@given(shape=SHAPES, seed=st.integers(0, 1000))
+def test_matches_reference(kind, dtype, shape, seed):
+    x = (30 * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
+    y = KINDS[kind]().forward(x)
+    assert y.dtype == dtype
+    assert y.shape == shape
+    assert_allclose(y, reference(kind, x), **TOL[dtype])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout(kind, layout, rng):
+    x, dout = rng.standard_normal((2, 4, 6))
+    layer, plain = KINDS[kind](), KINDS[kind]()
+    given_x, given_dout = LAYOUTS[layout](x), LAYOUTS[layout](dout)
+    before_x, before_dout = np.array(given_x), np.array(given_dout)
+    assert_allclose(layer.forward(given_x), plain.forward(np.array(given_x, "float64")))
+    assert_allclose(layer.backward(given_dout), plain.backward(np.array(given_dout, "float64")))
+    assert_array_equal(np.array(given_x), before_x)
+    assert_array_equal(np.array(given_dout), before_dout)  # the book's Relu changes dout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("dtype", "computed"), [("int64", "float64"), ("uint8", "float32"), ("float16", "float32"), ("bool", "float32")]
+)
+def test_promotion(kind, dtype, computed):
+    x = np.array([[0, 1], [1, 1]], dtype)
+    y = KINDS[kind]().forward(x)
+    assert y.dtype == computed
+    assert_allclose(y, reference(kind, x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_held_results_are_never_overwritten(kind, rng):
+    layer = KINDS[kind]()
+    xs = rng.standard_normal((10, 5, 30))
+    outs = [layer.forward(x) for x in xs]
+    dxs = [(layer.forward(x), layer.backward(x))[1] for x in xs]
+    for x, y, dx in zip(xs, outs, dxs, strict=True):
+        assert_allclose(y, reference(kind, x))
+        fresh = KINDS[kind]()
+        fresh.forward(x)
+        assert_array_equal(dx, fresh.backward(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_batch_runs_in_parallel_to_the_same_result(kind, rng):
+    x = rng.standard_normal((500, 300)).astype("float32")
+    y = KINDS[kind]().forward(x)
+    assert_allclose(y, reference(kind, x), **TOL["float32"])
+
+
+def test_sigmoid_without_warnings_far_out():
+    layer = Sigmoid()
+    with np.errstate(all="raise"):
+        assert_array_equal(layer.forward(np.array([-1e4, 1e4], "float32")), [0, 1])
+        assert_array_equal(layer.backward(np.array([5.0, 5.0], "float32")), [0, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors(kind):
+    layer = KINDS[kind]()
+    name = type(layer).__name__
+    for call, error, message in [
+        (lambda: layer.backward(np.zeros(3)), RuntimeError, f"{name}: backward needs a forward before it"),
+        (lambda: layer.forward(np.zeros((0, 3))), ValueError,
+         f"{name}: x must hold at least one sample, got an empty array of shape (0, 3)"),
+        (lambda: layer.forward(np.array([None])), TypeError,
+         f"{name}: x must be an array of numbers, got ndarray of Python objects"),
+        (lambda: (layer.forward(np.zeros((2, 3))), layer.backward(np.zeros((3, 2)))), ValueError,
+         f"{name}: dout must have the shape (2, 3) of forward's output, got (3, 2)"),
+    ]:
+        with pytest.raises(error) as caught:
+            call()
+        assert str(caught.value) == message
