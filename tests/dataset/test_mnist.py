@@ -158,6 +158,7 @@ WRONG = {
     "zipped, then truncated": (GOOD_GZ[:-20], "gzip"),
     "one byte too many": (FILES[TRAIN_X] + b"\0", "found more"),
     "bit rot": (GOOD_GZ[:5000] + bytes([GOOD_GZ[5000] ^ 255]) + GOOD_GZ[5001:], "gzip"),
+    "damaged gzip": (GOOD_GZ[:10] + b"\xff" * 9000, "gzip"),
     "junk after gzip": (GOOD_GZ + b"junk", "gzip"),
     "a gzip bomb": (gzip.compress(header(3, 1, 28, 28) + bytes(784)) + zeros(2**24) * 8, "found more"),
 }
