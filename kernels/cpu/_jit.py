@@ -12,6 +12,9 @@ from numba.core import sigutils
 from numba.core.ccallback import CFunc
 
 from ._cache import KernelCache, cache_dir
+from ._threads import load_openmp
+
+load_openmp()
 
 # Sums may be reordered (that vectorises them), products and sums fused, x / y be x * (1 / y), and -0 be 0. Never "nnan"
 # or "ninf": they let the compiler assume that NaN and infinity do not occur, and NaN must come out where it went in.
