@@ -22,7 +22,9 @@ def _pairs(
             raise ValueError(f"{who}: grads has no {key!r}")
         param, grad = params[key], grads[key]  # type: ignore[index]
         if param.shape != grad.shape:
-            raise ValueError(f"{who}: grads[{key!r}] must have the shape {param.shape} of params[{key!r}], got {grad.shape}")
+            raise ValueError(
+                f"{who}: grads[{key!r}] must have the shape {param.shape} of params[{key!r}], got {grad.shape}"
+            )
         yield param, grad
 
 

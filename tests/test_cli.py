@@ -297,9 +297,8 @@ def test_cpu_features_in_words(monkeypatch):
 
 
 def test_info_where_nothing_can_be_cached(tmp_path, monkeypatch):
-    from fastnn.kernels.cpu._cache import cache_dir
-
     from fastnn import _system
+    from fastnn.kernels.cpu._cache import cache_dir
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path / "file"))

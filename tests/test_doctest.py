@@ -4,8 +4,9 @@ import doctest
 import importlib
 import pkgutil
 
-import fastnn.kernels
 import pytest
+
+import fastnn.kernels
 
 MODULES = sorted(
     module.name

@@ -20,7 +20,10 @@ def test_elementwise_functions(dtype, shape, rng):
     x = np.asarray(rng.standard_normal(shape), dtype)
     s = 1 / (1 + np.exp(-x))
     for function, want in [
-        (F.sigmoid, s), (F.sigmoid_grad, s * (1 - s)), (F.relu, np.maximum(x, 0)), (F.relu_grad, (x >= 0) * 1.0)
+        (F.sigmoid, s),
+        (F.sigmoid_grad, s * (1 - s)),
+        (F.relu, np.maximum(x, 0)),
+        (F.relu_grad, (x >= 0) * 1.0),
     ]:
         got = function(x)
         assert np.shape(got) == shape
@@ -56,7 +59,9 @@ def test_softmax(rng):
     y = F.softmax(x)
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     assert_allclose(y, e / e.sum(axis=-1, keepdims=True))
-    assert_allclose(F.softmax([0.3, 2.9, 4.0]), [0.01821127, 0.24519181, 0.73659691], rtol=1e-6)  # book 1, section 3.5.3
+    assert_allclose(
+        F.softmax([0.3, 2.9, 4.0]), [0.01821127, 0.24519181, 0.73659691], rtol=1e-6
+    )  # book 1, section 3.5.3
     assert F.softmax(np.zeros((0, 3))).shape == (0, 3)
     with pytest.raises(ValueError, match="softmax: x must have scores along its last axis"):
         F.softmax(1.0)

@@ -67,7 +67,9 @@ def test_import_is_light():
         "import fastnn.optimizer, fastnn.np, fastnn.cli\n"
         "print(*sorted({'numba', 'matplotlib', 'cupy', 'scipy', 'urllib.request'} & set(sys.modules)))"
     )
-    out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    out = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert out.stdout.split() == []
 
 

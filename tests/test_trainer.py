@@ -524,9 +524,7 @@ def test_errors_of_the_model_pass_through():
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    n=st.integers(1, 60), batch_size=st.integers(1, 6), time_size=st.integers(1, 6), max_epoch=st.integers(0, 3)
-)
+@given(n=st.integers(1, 60), batch_size=st.integers(1, 6), time_size=st.integers(1, 6), max_epoch=st.integers(0, 3))
 def test_windows_are_the_books(n, batch_size, time_size, max_epoch):
     n = max(n, batch_size * time_size)
     corpus = np.random.default_rng(n).integers(7, size=n + 1)

@@ -9,8 +9,12 @@ from fastnn.models import Parameters
 from fastnn.util import clip_grads, remove_duplicate
 
 
-@given(st.lists(hnp.arrays("float64", hnp.array_shapes(max_dims=2, max_side=4), elements=st.floats(-1e3, 1e3)), max_size=4),
-       st.floats(1e-3, 1e4))
+@given(
+    st.lists(
+        hnp.arrays("float64", hnp.array_shapes(max_dims=2, max_side=4), elements=st.floats(-1e3, 1e3)), max_size=4
+    ),
+    st.floats(1e-3, 1e4),
+)
 def test_clipped_norm(grads, max_norm):
     before = [g.copy() for g in grads]
     norm = clip_grads(grads, max_norm)
@@ -54,7 +58,10 @@ def test_shared_weight_is_kept_once_with_the_sum_of_gradients():
 @pytest.mark.parametrize("shape", [(2, 3), (3, 3)])
 def test_transposed_weight(shape):
     W = np.zeros(shape)
-    gradient, transposed = np.arange(W.size, dtype=float).reshape(shape), np.arange(W.size, dtype=float).reshape(shape[::-1])
+    gradient, transposed = (
+        np.arange(W.size, dtype=float).reshape(shape),
+        np.arange(W.size, dtype=float).reshape(shape[::-1]),
+    )
     want = gradient + transposed.T
     params, grads = remove_duplicate([W, W.T], [gradient, transposed])
     assert len(params) == 1

@@ -51,7 +51,9 @@ def cache_dir():
         probe.touch()
         probe.unlink()
     except (OSError, RuntimeError) as error:  # RuntimeError: no home directory
-        warnings.warn(f"fastnn: compiled kernels are not kept for the next process: {error}", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"fastnn: compiled kernels are not kept for the next process: {error}", RuntimeWarning, stacklevel=2
+        )
         return None
     return folder
 

@@ -20,7 +20,14 @@ _LOG2E_32, _LN2_HIGH_32, _LN2_LOW_32 = _F(1.4426950408889634), _F(0.693359375), 
 _ROUND_32, _ROUND_BITS_32 = _F(12582912.0), _I(0x4B400000)  # 1.5 · 2^23 and its bits
 _MAX_32, _MIN_32 = _F(89.0), _F(-104.0)  # beyond: inf and 0
 _P2, _P3, _P4, _P5, _P6 = (
-    _F(c) for c in (0.4999999343262752, 0.16666520401085866, 0.041668390748219646, 0.008368745023746226, 0.0013814540483688235)
+    _F(c)
+    for c in (
+        0.4999999343262752,
+        0.16666520401085866,
+        0.041668390748219646,
+        0.008368745023746226,
+        0.0013814540483688235,
+    )
 )
 _ONE_32, _BIAS_32, _MANTISSA_32 = _F(1.0), _I(127), _I(23)
 
@@ -41,7 +48,11 @@ def _exp32(x):
     p = (r * r) * p + r + _ONE_32
     # 2^n in two factors: n itself may be too large or, for subnormal results, too small for one exponent.
     half = _I(n >> _I(1))
-    return p * _I((half + _BIAS_32) << _MANTISSA_32).view(np.float32) * _I((n - half + _BIAS_32) << _MANTISSA_32).view(np.float32)
+    return (
+        p
+        * _I((half + _BIAS_32) << _MANTISSA_32).view(np.float32)
+        * _I((n - half + _BIAS_32) << _MANTISSA_32).view(np.float32)
+    )
 
 
 _LOG2E_64, _LN2_HIGH_64, _LN2_LOW_64 = 1.4426950408889634, 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -92,7 +103,7 @@ def _exp(x):
 
 @intrinsic
 def maximum(typing_context, a, b):
-    """The larger of two floats; NaN if either is NaN. One instruction a vector, where a comparison does not vectorise."""
+    """The larger of two floats, NaN if either is: one instruction a vector, where a comparison does not vectorise."""
 
     def code(context, builder, signature, args):
         t = args[0].type

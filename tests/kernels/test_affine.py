@@ -33,7 +33,10 @@ def test_matches_reference(shape, layout, dtype):
 @pytest.mark.parametrize("dtype", TOL)
 @settings(deadline=None, max_examples=60)
 @given(
-    N=st.integers(1, 70), D=st.integers(1, 70), F=st.integers(1, 70), layout=st.sampled_from(sorted(LAYOUTS)),
+    N=st.integers(1, 70),
+    D=st.integers(1, 70),
+    F=st.integers(1, 70),
+    layout=st.sampled_from(sorted(LAYOUTS)),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_shape(dtype, N, D, F, layout, seed):

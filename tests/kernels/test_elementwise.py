@@ -10,7 +10,24 @@ from numpy.testing import assert_allclose, assert_array_equal
 from fastnn.kernels import ref
 from tests.tolerances import TOL
 
-SPECIAL = [0.0, -0.0, 1e-45, -1e-45, 1e-310, 88.0, -88.0, 104.0, -104.0, 745.0, -745.0, 1e4, -1e4, np.inf, -np.inf, np.nan]
+SPECIAL = [
+    0.0,
+    -0.0,
+    1e-45,
+    -1e-45,
+    1e-310,
+    88.0,
+    -88.0,
+    104.0,
+    -104.0,
+    745.0,
+    -745.0,
+    1e4,
+    -1e4,
+    np.inf,
+    -np.inf,
+    np.nan,
+]
 PARALLEL = 60_001  # beyond the sizes above which kernels run in parallel
 
 # name -> (roles of the inputs, outputs)

@@ -45,7 +45,9 @@ def test_matches_reference(k, shape, labels, dtype, rng):
 
 @pytest.mark.parametrize("dtype", TOL)
 @settings(deadline=None, max_examples=50)
-@given(n=st.integers(1, 40), c=st.integers(1, 70), seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0.01, 1, 1e3]))
+@given(
+    n=st.integers(1, 40), c=st.integers(1, 70), seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0.01, 1, 1e3])
+)
 def test_any_shape(dtype, n, c, seed, spread):
     rng = np.random.default_rng(seed)
     x = (spread * rng.standard_normal((n, c))).astype(dtype)

@@ -36,7 +36,9 @@ def test_gradients(kind, N, D, F, seed):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", TOL)
-@pytest.mark.parametrize("shape", [(6,), (1, 6), (4, 6), (2, 3, 6), (2, 1, 3, 6), (4, 2, 3), (5, 1, 2, 3), (2, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(6,), (1, 6), (4, 6), (2, 3, 6), (2, 1, 3, 6), (4, 2, 3), (5, 1, 2, 3), (2, 3)], ids=str
+)
 def test_batch_axes_and_images(kind, dtype, shape, rng):
     layer = make(kind, 6, 5, dtype)
     x = rng.standard_normal(shape).astype(dtype)
@@ -59,8 +61,12 @@ def test_batch_axes_and_images(kind, dtype, shape, rng):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("where", ["x", "W", "b", "dout"])
 def test_any_layout(where, layout, rng):
-    arrays = {"x": rng.standard_normal((4, 6)), "W": rng.standard_normal((6, 5)), "b": rng.standard_normal(5),
-              "dout": rng.standard_normal((4, 5))}
+    arrays = {
+        "x": rng.standard_normal((4, 6)),
+        "W": rng.standard_normal((6, 5)),
+        "b": rng.standard_normal(5),
+        "dout": rng.standard_normal((4, 5)),
+    }
     given_ = dict(arrays)
     given_[where] = LAYOUTS[layout](arrays[where])
     arrays[where] = np.array(given_[where], dtype="float64")
@@ -75,9 +81,17 @@ def test_any_layout(where, layout, rng):
 
 @pytest.mark.parametrize(
     ("x_dtype", "W_dtype", "out_dtype"),
-    [("float64", "float32", "float64"), ("float32", "float64", "float64"), ("uint8", "float32", "float32"),
-     ("int64", "float32", "float64"), ("bool", "float32", "float32"), ("float16", "float32", "float32"),
-     ("float32", "float16", "float32"), ("float32", "int8", "float32"), ("float64", "int64", "float64")],
+    [
+        ("float64", "float32", "float64"),
+        ("float32", "float64", "float64"),
+        ("uint8", "float32", "float32"),
+        ("int64", "float32", "float64"),
+        ("bool", "float32", "float32"),
+        ("float16", "float32", "float32"),
+        ("float32", "float16", "float32"),
+        ("float32", "int8", "float32"),
+        ("float64", "int64", "float64"),
+    ],
 )
 def test_promotion(x_dtype, W_dtype, out_dtype):
     x, W, b = np.eye(3, dtype=x_dtype), np.arange(6).reshape(3, 2).astype(W_dtype), np.zeros(2, W_dtype)
@@ -152,25 +166,62 @@ def test_transposed_weight_is_shared_not_copied():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda a: a.forward(np.zeros((2, 4))), ValueError,
-         "Affine: x must have 3 values a sample to fit W of shape (3, 2), got shape (2, 4)"),
-        (lambda a: a.forward(1.0), ValueError, "Affine: x must have 3 values a sample to fit W of shape (3, 2), got shape ()"),
-        (lambda a: a.forward(np.zeros((0, 3))), ValueError,
-         "Affine: x must hold at least one sample, got an empty array of shape (0, 3)"),
-        (lambda a: a.forward(np.array([[1, None, 2]])), TypeError,
-         "Affine: x must be an array of numbers, got ndarray of Python objects"),
-        (lambda a: a.forward([[1, 2], [3]]), ValueError, "Affine: x must be an array, got nested sequences of unequal lengths"),
-        (lambda a: a.forward(["a", "b", "c"]), TypeError, "Affine: x must hold real numbers of at most 64 bits, got dtype <U1"),
-        (lambda a: a.forward(np.zeros(3, complex)), TypeError,
-         "Affine: x must hold real numbers of at most 64 bits, got dtype complex128"),
+        (
+            lambda a: a.forward(np.zeros((2, 4))),
+            ValueError,
+            "Affine: x must have 3 values a sample to fit W of shape (3, 2), got shape (2, 4)",
+        ),
+        (
+            lambda a: a.forward(1.0),
+            ValueError,
+            "Affine: x must have 3 values a sample to fit W of shape (3, 2), got shape ()",
+        ),
+        (
+            lambda a: a.forward(np.zeros((0, 3))),
+            ValueError,
+            "Affine: x must hold at least one sample, got an empty array of shape (0, 3)",
+        ),
+        (
+            lambda a: a.forward(np.array([[1, None, 2]])),
+            TypeError,
+            "Affine: x must be an array of numbers, got ndarray of Python objects",
+        ),
+        (
+            lambda a: a.forward([[1, 2], [3]]),
+            ValueError,
+            "Affine: x must be an array, got nested sequences of unequal lengths",
+        ),
+        (
+            lambda a: a.forward(["a", "b", "c"]),
+            TypeError,
+            "Affine: x must hold real numbers of at most 64 bits, got dtype <U1",
+        ),
+        (
+            lambda a: a.forward(np.zeros(3, complex)),
+            TypeError,
+            "Affine: x must hold real numbers of at most 64 bits, got dtype complex128",
+        ),
         (lambda a: a.backward(np.zeros((1, 2))), RuntimeError, "Affine: backward needs a forward before it"),
-        (lambda a: (a.forward(np.zeros((4, 3))), a.backward(np.zeros((4, 3)))), ValueError,
-         "Affine: dout must have the shape (4, 2) of forward's output, got (4, 3)"),
-        (lambda a: Affine(np.zeros((3, 2)), np.zeros(3)), ValueError,
-         "Affine: b must have shape (2,) to fit W of shape (3, 2), got (3,)"),
-        (lambda a: Affine(np.zeros(3), np.zeros(3)), ValueError,
-         "Affine: W must be a non-empty array with 2 axes, got shape (3,)"),
-        (lambda a: MatMul(np.zeros((0, 3))), ValueError, "MatMul: W must be a non-empty array with 2 axes, got shape (0, 3)"),
+        (
+            lambda a: (a.forward(np.zeros((4, 3))), a.backward(np.zeros((4, 3)))),
+            ValueError,
+            "Affine: dout must have the shape (4, 2) of forward's output, got (4, 3)",
+        ),
+        (
+            lambda a: Affine(np.zeros((3, 2)), np.zeros(3)),
+            ValueError,
+            "Affine: b must have shape (2,) to fit W of shape (3, 2), got (3,)",
+        ),
+        (
+            lambda a: Affine(np.zeros(3), np.zeros(3)),
+            ValueError,
+            "Affine: W must be a non-empty array with 2 axes, got shape (3,)",
+        ),
+        (
+            lambda a: MatMul(np.zeros((0, 3))),
+            ValueError,
+            "MatMul: W must be a non-empty array with 2 axes, got shape (0, 3)",
+        ),
     ],
 )
 def test_errors(call, error, message):

@@ -107,12 +107,21 @@ def test_errors(kind):
     name = type(layer).__name__
     for call, error, message in [
         (lambda: layer.backward(np.zeros(3)), RuntimeError, f"{name}: backward needs a forward before it"),
-        (lambda: layer.forward(np.zeros((0, 3))), ValueError,
-         f"{name}: x must hold at least one sample, got an empty array of shape (0, 3)"),
-        (lambda: layer.forward(np.array([None])), TypeError,
-         f"{name}: x must be an array of numbers, got ndarray of Python objects"),
-        (lambda: (layer.forward(np.zeros((2, 3))), layer.backward(np.zeros((3, 2)))), ValueError,
-         f"{name}: dout must have the shape (2, 3) of forward's output, got (3, 2)"),
+        (
+            lambda: layer.forward(np.zeros((0, 3))),
+            ValueError,
+            f"{name}: x must hold at least one sample, got an empty array of shape (0, 3)",
+        ),
+        (
+            lambda: layer.forward(np.array([None])),
+            TypeError,
+            f"{name}: x must be an array of numbers, got ndarray of Python objects",
+        ),
+        (
+            lambda: (layer.forward(np.zeros((2, 3))), layer.backward(np.zeros((3, 2)))),
+            ValueError,
+            f"{name}: dout must have the shape (2, 3) of forward's output, got (3, 2)",
+        ),
     ]:
         with pytest.raises(error) as caught:
             call()

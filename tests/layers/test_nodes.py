@@ -25,7 +25,9 @@ def test_nodes_take_arrays():
     assert_array_equal(mul.backward(np.ones(2)), [[3, 4], [1, 2]])
 
 
-@pytest.mark.parametrize(("node", "shape"), [(Repeat(4), (1, 3)), (Repeat(1), (1, 2, 2)), (Sum(), (5, 3)), (Sum(), (1, 3))])
+@pytest.mark.parametrize(
+    ("node", "shape"), [(Repeat(4), (1, 3)), (Repeat(1), (1, 2, 2)), (Sum(), (5, 3)), (Sum(), (1, 3))]
+)
 def test_gradients(node, shape, rng):
     assert gradient_check(node, rng.standard_normal(shape))["x"] < 1e-7
 
