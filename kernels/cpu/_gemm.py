@@ -28,9 +28,7 @@ from ._tile import (
     load,
     one_of,
     store,
-    tile_1_masked,
-    tile_2,
-    tile_2_masked,
+    tile,
     transpose_full,
     transpose_masked,
     zero_of,
@@ -87,7 +85,8 @@ def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
     _, block_depth = _block_depth(depth, alpha)
     a_bytes, b_bytes = 0, 0
     if _packs_a(n, a_row, a_col, alpha):
-        a_bytes = (block_depth + panel) * (min(m, BLOCK_ROWS) + panel) * size
+        padding = 2 * _ALIGNMENT // size
+        a_bytes = (block_depth + padding) * (min(m, BLOCK_ROWS) + padding) * size
     if _packs_b(m, b_col):
         b_bytes = block_depth * min(_round_up(n, panel), BLOCK_PANELS * panel) * size
     return _round_up(a_bytes, _ALIGNMENT), b_bytes
@@ -189,7 +188,7 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
             start, start_row, start_col = c, c_row, 1
             if block == 0 and ending != UPDATE:
                 start, start_row, start_col = zero_row(alpha), 0, 0
-                if ending == BIAS or ending == BIAS_RELU or ending == BIAS_SIGMOID:
+                if ending in (BIAS, BIAS_RELU, BIAS_SIGMOID):
                     start, start_col = v, 1
             floor = zero_of(alpha) if ending == BIAS_RELU and block == blocks - 1 else -infinity_of(alpha)
             if pack_b:
@@ -202,7 +201,7 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                 if pack_a:
                     a_0_row, a_0_col = _pack_a(a_block, a_0, a_row, a_col, rows, kc, alpha)
                     a_0 = a_block
-                # Tiles of equal height, or one row more: a last tile of a row or two would run at a fraction of the speed.
+                # Tiles of equal height, or one row more: a last tile of few rows would be slow.
                 tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
                 height, taller = rows // tiles, rows % tiles
                 for j in range(0, columns, panel):
@@ -211,17 +210,14 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                     if pack_b:
                         b_j, b_j_row = b_block + j * block_depth * size, panel
                     i = 0
-                    for tile in range(tiles):
-                        h = height + 1 if tile < taller else height
+                    for number in range(tiles):
+                        h = height + 1 if number < taller else height
                         a_i = a_0 + i * a_0_row * size
                         c_i = c + ((i0 + i) * c_row + j0 + j) * size
                         s_i = start + ((i0 + i) * start_row + (j0 + j) * start_col) * size
-                        if width == panel:
-                            tile_2(h, kc, a_i, a_0_row, a_0_col, b_j, b_j_row, c_i, c_row, s_i, start_row, width, alpha, floor)
-                        elif 2 * width > panel:
-                            tile_2_masked(h, kc, a_i, a_0_row, a_0_col, b_j, b_j_row, c_i, c_row, s_i, start_row, width, alpha, floor)
-                        else:
-                            tile_1_masked(h, kc, a_i, a_0_row, a_0_col, b_j, b_j_row, c_i, c_row, s_i, start_row, width, alpha, floor)
+                        tile(
+                            h, width, kc, a_i, a_0_row, a_0_col, b_j, b_j_row, c_i, c_row, s_i, start_row, alpha, floor
+                        )
                         i += h
                 if block == blocks - 1 and ending >= BIAS_SIGMOID:
                     at = (i0 * c_row + j0) * size
@@ -229,9 +225,8 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
 
 
 def _largest_scratch(itemsize):
-    panel = 2 * VECTORS.bytes // itemsize
-    depth = DEPTH_BYTES // itemsize
-    return ((depth + panel) * (BLOCK_ROWS + panel) + depth * BLOCK_PANELS * panel) * itemsize + 2 * _ALIGNMENT
+    panel, depth, padding = 2 * VECTORS.bytes // itemsize, DEPTH_BYTES // itemsize, 2 * _ALIGNMENT // itemsize
+    return ((depth + padding) * (BLOCK_ROWS + padding) + depth * BLOCK_PANELS * panel) * itemsize + 2 * _ALIGNMENT
 
 
 SCRATCH_BYTES = max(_largest_scratch(4), _largest_scratch(8))

@@ -5,6 +5,7 @@ The height of a register tile follows: an accumulator for each row and vector, a
 
 from typing import NamedTuple
 
+from numba.core import config
 from numba.core.registry import cpu_target
 
 
@@ -21,17 +22,15 @@ GENERIC = Vectors("generic", 16, 6)  # SSE2 on x86, whatever LLVM makes of 16 by
 
 
 def detect(triple, cpu_name, features):
-    """The vectors of a target as LLVM describes it: ``features`` like "+avx,-avx2", empty when the name says all."""
+    """The vectors of a target as LLVM describes it; `features`: "+avx,-avx2", or empty where only the name is known."""
     on = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
     if triple.startswith(("aarch64", "arm64")):
         return NEON
-    if not on:  # NUMBA_CPU_NAME without NUMBA_CPU_FEATURES
-        if cpu_name.startswith(_NAMES_AVX512):
-            return AVX512
-        return AVX2 if cpu_name.startswith(_NAMES_AVX2) else GENERIC
-    if "avx512f" in on:
+    if "avx512f" in on or (not on and cpu_name.startswith(_NAMES_AVX512)):
         return AVX512
-    return AVX2 if {"avx2", "fma"} <= on else GENERIC
+    if {"avx2", "fma"} <= on or (not on and cpu_name.startswith(_NAMES_AVX2)):
+        return AVX2
+    return GENERIC
 
 
 _NAMES_AVX512 = (
@@ -43,4 +42,12 @@ _NAMES_AVX2 = (
     "gracemont", "znver1", "znver2", "znver3", "x86-64-v3", "core-avx2",
 )  # fmt: skip
 
-VECTORS = detect(*cpu_target.target_context.codegen().magic_tuple())
+
+def _target():
+    triple, cpu_name, features = cpu_target.target_context.codegen().magic_tuple()
+    if config.CPU_NAME is not None and config.CPU_FEATURES is None and cpu_name.startswith(_NAMES_AVX512 + _NAMES_AVX2):
+        features = ""  # Numba takes the host's in this case; who names a CPU means its vectors
+    return triple, cpu_name, features
+
+
+VECTORS = detect(*_target())

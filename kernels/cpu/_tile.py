@@ -97,7 +97,7 @@ def lanes_of(float_type):
 
 
 def _emit_tile(module, float_type, rows, vectors, masked):
-    """The function of one tile; args as in `_tile` below, without the row count."""
+    """The function of one tile; see `tile`."""
     name = f"fastnn_tile_f{float_type.bitwidth}_{rows}x{vectors}{'_masked' if masked else ''}"
     if name in module.globals:
         return module.globals[name]
@@ -200,36 +200,34 @@ def _never_unroll(module):
     return module.add_metadata([module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])])
 
 
-def _tile(vectors, masked):
-    """Make tile(rows, depth, a, a_row, a_col, b, b_row, c, c_row, start, start_row, n, alpha, floor).
+@intrinsic
+def tile(typing, rows, n, depth, a, a_row, a_col, b, b_row, c, c_row, start, start_row, alpha, floor):
+    """One tile of `rows` (1..TILE_ROWS) by `n` (at most two vectors), which touches no memory beyond them.
 
-    rows: 1..TILE_ROWS. depth: the length of the sum. a, b, c, start: addresses. a_row, a_col: from one row (column) of A
-    to the next, in elements; b_row, c_row, start_row likewise, where elements of a row are adjacent. n: the columns of
-    C if masked: memory beyond them is neither read nor written. alpha, floor: scalars of the dtype.
+    depth: the length of the sum. a, b, c, start: addresses. a_row, a_col: elements from one row, one column of A to the
+    next; b_row, c_row, start_row: from row to row, whose elements are adjacent. alpha, floor: scalars of the dtype.
     """
 
-    @intrinsic
-    def tile(typing, rows, depth, a, a_row, a_col, b, b_row, c, c_row, start, start_row, n, alpha, floor):
-        def code(context, builder, signature, args):
-            end = builder.append_basic_block("tile_end")
-            choice = builder.switch(args[0], end)
+    def code(context, builder, signature, args):
+        rows, n, depth, *operands, alpha_value, floor_value = args
+        panel = 2 * lanes_of(alpha)
+        kinds = [(2, False), (2, True), (1, True)]  # vectors, masked
+        narrow = builder.icmp_signed("<=", n, _int(panel // 2))
+        kind = builder.select(narrow, _int(2), builder.zext(builder.icmp_signed("<", n, _int(panel)), _I64))
+        end = builder.append_basic_block("tile_end")
+        choice = builder.switch(builder.add(rows, builder.mul(kind, _int(TILE_ROWS))), end)
+        for number, (vectors, masked) in enumerate(kinds):
             for height in range(1, TILE_ROWS + 1):
-                case = builder.append_basic_block(f"tile_{height}")
-                choice.add_case(_int(height), case)
+                case = builder.append_basic_block("tile_case")
+                choice.add_case(_int(number * TILE_ROWS + height), case)
                 builder.position_at_end(case)
-                builder.call(_emit_tile(builder.module, alpha, height, vectors, masked), args[1:])
+                function = _emit_tile(builder.module, alpha, height, vectors, masked)
+                builder.call(function, [depth, *operands, n, alpha_value, floor_value])
                 builder.branch(end)
-            builder.position_at_end(end)
-            return context.get_dummy_value()
+        builder.position_at_end(end)
+        return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 12, alpha, alpha), code
-
-    return tile
-
-
-tile_2 = _tile(vectors=2, masked=False)
-tile_2_masked = _tile(vectors=2, masked=True)
-tile_1_masked = _tile(vectors=1, masked=True)
+    return types.void(*[types.intp] * 12, alpha, alpha), code
 
 
 def _emit_transpose(module, float_type, masked):
@@ -342,7 +340,7 @@ def one_element(typing, like):
 
 
 def _number(value):
-    """Make f(like): the value in the dtype of `like`, a scalar or array. (Numba has no constants of a variable dtype.)"""
+    """Make f(like): the value in the dtype of `like`, a scalar or an array. Numba has none of a variable dtype."""
 
     @intrinsic
     def number(typing, like):
