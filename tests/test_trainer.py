@@ -287,6 +287,14 @@ def test_never_copies_the_data_set(make):
     assert peak < 1e6
 
 
+def test_verbose_thins_the_accuracy_lines_with_the_others(capsys):
+    x, t = blobs()
+    trainer = Trainer(Softmax2(), SGD())
+    trainer.fit(x, t, max_epoch=5, batch_size=50, eval_interval=1, verbose=2, validation=(x, t), rng=0)
+    assert re.findall(r"epoch (\d)", capsys.readouterr().out) == ["1", "1", "2", "2", "4", "4"]
+    assert len(trainer.accuracy_list) == 5
+
+
 def test_validation_accuracy_of_every_epoch(capsys):
     x, t = blobs(60)
     model = Softmax2()
@@ -371,6 +379,16 @@ def test_progress_bar_when_asked_for(capsys):
     out, err = capsys.readouterr()
     assert "20/20" in err and "epoch 2" in err and "loss" in err
     assert [line for line in out.splitlines() if line] == [line for line in out.splitlines() if "| loss " in line] != []
+
+
+def test_lines_do_not_tear_the_bar(monkeypatch, capsys):
+    from tqdm.auto import tqdm
+
+    lines = []
+    monkeypatch.setattr(tqdm, "write", lambda _, line: lines.append(line))
+    Trainer(CtrlCModel(at=3), SGD()).fit(*blobs(), batch_size=5, eval_interval=2, progress=True, rng=0)
+    assert [line.split()[1] for line in lines] == ["epoch", "stopped"]
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("verbose", "tty", "bar"), [(True, True, True), (True, False, False), (False, True, False)])
