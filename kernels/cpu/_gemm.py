@@ -86,7 +86,7 @@ def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
     a_bytes, b_bytes = 0, 0
     if _packs_a(n, a_row, a_col, alpha):
         padding = 2 * _ALIGNMENT // size
-        a_bytes = (block_depth + padding) * (min(m, BLOCK_ROWS) + padding) * size
+        a_bytes = (block_depth + padding) * _round_up(min(m, BLOCK_ROWS), lanes(alpha)) * size
     if _packs_b(m, b_col):
         b_bytes = block_depth * min(_round_up(n, panel), BLOCK_PANELS * panel) * size
     return _round_up(a_bytes, _ALIGNMENT), b_bytes
@@ -100,52 +100,60 @@ def scratch_bytes(m, n, depth, a_row, a_col, b_col, alpha):
 
 
 @_inline
-def _pack_a(to, a, a_row, a_col, rows, depth, alpha):
-    """Copy a block of A along its contiguous axis; (row, column) strides of the copy.
-
-    Row by row with memcpy: loops over elements keep Numba's index checks and are not vectorised. An odd number of
-    cache lines from row to row, since rows at multiples of 4 KB displace each other from the cache.
-    """
-    size, line = itemsize(alpha), _ALIGNMENT // itemsize(alpha)
-    if a_col == 1:
-        stride = (_round_up(depth, line) // line | 1) * line
-        for i in range(rows):
-            copy_bytes(to + i * stride * size, a + i * a_row * size, depth * size)
-        return stride, 1
-    stride = (_round_up(rows, line) // line | 1) * line
-    if a_row == 1:
-        for k in range(depth):
-            copy_bytes(to + k * stride * size, a + k * a_col * size, rows * size)
-    else:
-        for k in range(depth):
-            for i in range(rows):
-                store(to + k * stride * size, i, load(a + k * a_col * size, i * a_row, alpha))
-    return 1, stride
+def _transpose(to, to_row, source, source_row, m, n, alpha):
+    """to[j, i] = source[i, j], an (m, n) matrix; `to` has room for whole vectors along both axes."""
+    size, vector = itemsize(alpha), lanes(alpha)
+    for i in range(0, m, vector):
+        for j in range(0, n, vector):
+            target, block = to + (j * to_row + i) * size, source + (i * source_row + j) * size
+            if i + vector <= m and j + vector <= n:
+                transpose_full(target, to_row, block, source_row, vector, vector, alpha)
+            else:
+                transpose_masked(target, to_row, block, source_row, m - i, n - j, alpha)
 
 
 @_inline
-def _pack_b(to, b, b_row, b_col, depth, columns, alpha):
-    """Copy a panel of B as rows of two vectors each, transposing in registers if B is contiguous along its columns."""
-    size, vector, panel = itemsize(alpha), lanes(alpha), 2 * lanes(alpha)
-    if b_col == 1:
-        if columns == panel:
+def _pack_a(to, a, a_row, a_col, rows, depth, alpha):
+    """Copy a block of A by rows; the distance from row to row of the copy.
+
+    That is an odd number of cache lines, since rows at multiples of 4 KB displace each other from the cache. memcpy,
+    because loops over elements keep Numba's index checks and are not vectorised.
+    """
+    size, line = itemsize(alpha), _ALIGNMENT // itemsize(alpha)
+    row = (_round_up(depth, line) // line | 1) * line
+    if a_col == 1:
+        for i in range(rows):
+            copy_bytes(to + i * row * size, a + i * a_row * size, depth * size)
+    elif a_row == 1:
+        _transpose(to, row, a, a_col, depth, rows, alpha)
+    else:
+        for i in range(rows):
             for k in range(depth):
-                copy_bytes(to + k * panel * size, b + k * b_row * size, panel * size)
+                store(to + i * row * size, k, load(a + i * a_row * size, k * a_col, alpha))
+    return row
+
+
+@_inline
+def _pack_b(to, b, b_row, b_col, depth, columns, panel_size, alpha):
+    """Copy a block of B as panels, each `panel_size` elements from the last: rows of two vectors, one after the other."""
+    size, panel = itemsize(alpha), 2 * lanes(alpha)
+    whole = columns // panel * panel
+    if b_col == 1:  # along whole rows of B, as it lies in memory
+        for k in range(depth):
+            to_k, b_k = to + k * panel * size, b + k * b_row * size
+            for j in range(0, whole, panel):
+                copy_bytes(to_k + j // panel * panel_size * size, b_k + j * size, panel * size)
+            if whole < columns:
+                copy_bytes(to_k + whole // panel * panel_size * size, b_k + whole * size, (columns - whole) * size)
+        return
+    for j in range(0, columns, panel):
+        to_j, b_j, width = to + j // panel * panel_size * size, b + j * b_col * size, min(panel, columns - j)
+        if b_row == 1:
+            _transpose(to_j, panel, b_j, b_col, width, depth, alpha)
         else:
             for k in range(depth):
-                copy_bytes(to + k * panel * size, b + k * b_row * size, columns * size)
-    elif b_row == 1:
-        for k in range(0, depth, vector):
-            for j in range(0, columns, vector):
-                target, source = to + (k * panel + j) * size, b + (k + j * b_col) * size
-                if k + vector <= depth and j + vector <= columns:
-                    transpose_full(target, panel, source, b_col, vector, vector, alpha)
-                else:
-                    transpose_masked(target, panel, source, b_col, columns - j, depth - k, alpha)
-    else:
-        for k in range(depth):
-            for j in range(columns):
-                store(to + k * panel * size, j, load(b + k * b_row * size, j * b_col, alpha))
+                for column in range(width):
+                    store(to_j + k * panel * size, column, load(b_j + k * b_row * size, column * b_col, alpha))
 
 
 @_inline
@@ -192,14 +200,13 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                     start, start_col = v, 1
             floor = zero_of(alpha) if ending == BIAS_RELU and block == blocks - 1 else -infinity_of(alpha)
             if pack_b:
-                for j in range(0, columns, panel):
-                    b_j = b + (k0 * b_row + (j0 + j) * b_col) * size
-                    _pack_b(b_block + j * block_depth * size, b_j, b_row, b_col, kc, min(panel, columns - j), alpha)
+                b_0 = b + (k0 * b_row + j0 * b_col) * size
+                _pack_b(b_block, b_0, b_row, b_col, kc, columns, block_depth * panel, alpha)
             for i0 in range(0, m, BLOCK_ROWS):
                 rows = min(BLOCK_ROWS, m - i0)
                 a_0, a_0_row, a_0_col = a + (i0 * a_row + k0 * a_col) * size, a_row, a_col
                 if pack_a:
-                    a_0_row, a_0_col = _pack_a(a_block, a_0, a_row, a_col, rows, kc, alpha)
+                    a_0_row, a_0_col = _pack_a(a_block, a_0, a_row, a_col, rows, kc, alpha), 1
                     a_0 = a_block
                 # Tiles of equal height, or one row more: a last tile of few rows would be slow.
                 tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
@@ -226,7 +233,8 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
 
 def _largest_scratch(itemsize):
     panel, depth, padding = 2 * VECTORS.bytes // itemsize, DEPTH_BYTES // itemsize, 2 * _ALIGNMENT // itemsize
-    return ((depth + padding) * (BLOCK_ROWS + padding) + depth * BLOCK_PANELS * panel) * itemsize + 2 * _ALIGNMENT
+    rows = BLOCK_ROWS + panel // 2
+    return ((depth + padding) * rows + depth * BLOCK_PANELS * panel) * itemsize + 2 * _ALIGNMENT
 
 
 SCRATCH_BYTES = max(_largest_scratch(4), _largest_scratch(8))
