@@ -135,7 +135,7 @@ def _pack_a(to, a, a_row, a_col, rows, depth, alpha):
 
 @_inline
 def _pack_b(to, b, b_row, b_col, depth, columns, panel_size, alpha):
-    """Copy a block of B as panels, each `panel_size` elements from the last: rows of two vectors, one after the other."""
+    """Copy a block of B as panels, `panel_size` elements apart: rows of two vectors, one after the other."""
     size, panel = itemsize(alpha), 2 * lanes(alpha)
     whole = columns // panel * panel
     if b_col == 1:  # along whole rows of B, as it lies in memory

@@ -20,7 +20,7 @@ TRANSPOSE_A, TRANSPOSE_B, COLUMN_SUMS = 16, 32, 64  # COLUMN_SUMS: v = the sums 
 _ENDING = 15
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
-PARALLEL_ABOVE = 300_000
+PARALLEL_ABOVE = 400_000
 _MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
 
 _DONE, _NEEDS_THREADS, _UNWRITABLE = 0, 1, 2
