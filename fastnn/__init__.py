@@ -20,4 +20,6 @@ if _importlib_util.find_spec("fastnn.kernels") is None and _beside.is_file():
     kernels = _sys.modules["fastnn.kernels"] = _importlib_util.module_from_spec(_spec)
     _spec.loader.exec_module(kernels)
 
-__all__ = ["FileFormatError", "__version__"]
+from .compiled import compile  # noqa: E402  (needs the kernels)
+
+__all__ = ["FileFormatError", "__version__", "compile"]

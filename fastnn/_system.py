@@ -100,6 +100,14 @@ def kernel_cache() -> str:
     return f"{folder} ({len(files)} files, {size / 1e6:.1f} MB)"
 
 
+def count_compiled_kernels() -> int:
+    """How many compiled kernels the cache keeps."""
+    from .kernels.cpu._cache import cache_dir
+
+    folder = cache_dir()
+    return len(list(folder.glob("*.nbc"))) if folder else 0
+
+
 def gpu() -> str:
     """The GPU, and what stands between it and computing."""
     from .kernels import gpu_problem

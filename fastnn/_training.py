@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,18 +70,26 @@ class TrainingLoop:
         """Keep the score of an interval and return it for the line."""
         raise NotImplementedError
 
+    def _steps(self, batches: Iterator[tuple[Any, Any]], max_grad: float | None) -> Iterator[list[Any]]:
+        """One iteration for each mini-batch; yields its loss, in a list."""
+        for x, t in batches:
+            yield [self._step(x, t, max_grad)]
+
     def _run(
         self,
-        batches: Callable[[], Iterator[tuple[Any, Any]]],
+        epoch: Callable[[], Iterator[Sequence[Any]]],
         max_epoch: int,
         max_iters: int,
-        max_grad: float | None,
         eval_interval: int | None,
         verbose: bool | int,
         progress: bool | None,
         end_epoch: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """Train for max_epoch epochs of the mini-batches that `batches()` yields."""
+        """Train for max_epoch epochs.
+
+        ``epoch()`` does the iterations of one, and yields the losses of one or more at a time: never beyond an
+        iteration after which the mean loss is kept.
+        """
         self.eval_interval = eval_interval
         self.interrupted = False
         total_loss: Any = 0.0
@@ -95,11 +103,11 @@ class TrainingLoop:
                     output.describe(f"epoch {self.current_epoch + 1}")
                     iters_done = 0
                     said = eval_interval is None  # an epoch whose lines verbose=n left out ends without one as well
-                    for iters, (batch_x, batch_t) in enumerate(batches()):
-                        total_loss += self._step(batch_x, batch_t, max_grad)  # not float(): it may live on a GPU
-                        loss_count += 1
-                        iters_done = iters + 1
-                        if eval_interval is not None and iters % eval_interval == 0:
+                    for losses in epoch():
+                        total_loss += sum(losses)  # not float(): they may live on a GPU
+                        loss_count += len(losses)
+                        iters_done += len(losses)
+                        if eval_interval is not None and (iters_done - 1) % eval_interval == 0:
                             score = self._record(float(total_loss / loss_count))
                             total_loss, loss_count = 0.0, 0
                             evaluations += 1
@@ -108,10 +116,10 @@ class TrainingLoop:
                                 said = True
                                 elapsed_time = int(time.time() - start_time)
                                 output.line(
-                                    f"| epoch {self.current_epoch + 1} |  iter {iters + 1} / {max_iters} "
+                                    f"| epoch {self.current_epoch + 1} |  iter {iters_done} / {max_iters} "
                                     f"| time {elapsed_time}[s] | {self._score_name} {score:.2f}"
                                 )
-                        output.advance()
+                        output.advance(len(losses))
                         self._ctrl_c.release()
                     line = end_epoch()
                     self.current_epoch += 1
@@ -189,9 +197,9 @@ class Output:
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
 
-    def advance(self) -> None:
+    def advance(self, iters: int) -> None:
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(iters)
 
     def line(self, text: str) -> None:
         if self._bar is not None:

@@ -226,20 +226,16 @@ def _load(dataset: str, data_dir: str | None, dtype: str) -> tuple[tuple[Any, An
 
 def _prepare_kernels(model: Any, optimizer: Any, x: Any, t: Any, evaluation: Any, batch_size: int, say: Any) -> None:
     """Do one step on a throw-away model, so that compiling is seen for what it is and the training is timed without."""
-    from .kernels.cpu._cache import cache_dir
+    from ._system import count_compiled_kernels
     from .trainer import Trainer
 
-    def count() -> int:
-        cache = cache_dir()
-        return len(list(cache.glob("*.nbc"))) if cache else 0
-
-    before = count()
+    before = count_compiled_kernels()
     say("Preparing kernels ..." if before else "Compiling kernels for this CPU ...", end="", flush=True)
     start = time.perf_counter()
     Trainer(model, optimizer).fit(x[:batch_size], t[:batch_size], 1, batch_size, verbose=False, rng=0)
     model.loss(x, t)
     model.accuracy(*evaluation)
-    compiled = count() - before
+    compiled = count_compiled_kernels() - before
     kept = f" ({compiled} compiled and kept for the next time)" if compiled > 0 else ""
     say(f" {time.perf_counter() - start:.1f} s{kept}", flush=True)
 

@@ -8,11 +8,12 @@ Any model with ``forward(x, t) -> loss``, ``backward()``, ``params`` and ``grads
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._compiled_training import CompiledTraining
 from ._training import (
     Model,
     Optimizer,
@@ -45,6 +46,9 @@ class Trainer(TrainingLoop):
         Has ``forward(x, t) -> loss``, ``backward()``, ``params`` and ``grads``.
     optimizer : Optimizer
         Has ``update(params, grads)``, e.g. `fastnn.optimizer.SGD`.
+    compiled : bool
+        Train by `fastnn.compile` where it covers the model and the optimizer, which the logger ``fastnn`` says at debug
+        level; otherwise, or if False, layer by layer. The results are the same to rounding.
 
     Attributes
     ----------
@@ -76,8 +80,9 @@ class Trainer(TrainingLoop):
     (4, 2)
     """
 
-    def __init__(self, model: Model, optimizer: Optimizer) -> None:
+    def __init__(self, model: Model, optimizer: Optimizer, compiled: bool = True) -> None:
         super().__init__(model, optimizer)
+        self.compiled = compiled
         self.loss_list: list[float] = []
         self.accuracy_list: list[float] = []
 
@@ -145,17 +150,21 @@ class Trainer(TrainingLoop):
         data_size = len(data)
         batch_size = min(batch_size, data_size)
         max_iters = data_size // batch_size
-        take_x, take_t = _row_taker(data, batch_size), _row_taker(labels, batch_size)
         order = np.arange(data_size)
+        fast = CompiledTraining.of(self.model, self.optimizer, max_grad, data, labels) if self.compiled else None
+        if fast is None:
+            take_x, take_t = _row_taker(data, batch_size), _row_taker(labels, batch_size)
 
-        def batches() -> Iterator[tuple[Any, Any]]:
+        def epoch() -> Iterator[Sequence[Any]]:
             # The book shuffles the data set itself, x = x[idx], so that permutations compound. Permuting the row
             # numbers instead yields the same mini-batches without copying the data set in every epoch.
             nonlocal order
             order = order[permutation(data_size)]
-            for start in range(0, max_iters * batch_size, batch_size):
-                rows = order[start : start + batch_size]
-                yield take_x(rows), take_t(rows)
+            if fast is not None:
+                return fast.steps(order[: max_iters * batch_size], batch_size, eval_interval, self._ctrl_c.hold)
+            starts = range(0, max_iters * batch_size, batch_size)
+            mini_batches = (order[start : start + batch_size] for start in starts)
+            return self._steps(((take_x(rows), take_t(rows)) for rows in mini_batches), max_grad)
 
         def end_epoch() -> str | None:
             if held_out is None:
@@ -163,7 +172,7 @@ class Trainer(TrainingLoop):
             self.accuracy_list.append(float(self.model.accuracy(*held_out)))  # type: ignore[attr-defined]
             return f"validation accuracy {self.accuracy_list[-1]:.4f}"
 
-        self._run(batches, max_epoch, max_iters, max_grad, eval_interval, verbose, progress, end_epoch)
+        self._run(epoch, max_epoch, max_iters, eval_interval, verbose, progress, end_epoch)
 
     def _record(self, mean_loss: float) -> float:
         self.loss_list.append(mean_loss)
@@ -305,7 +314,10 @@ class RnnlmTrainer(TrainingLoop):
             for _ in range(max_iters):
                 yield self.get_batch(words, targets, batch_size, time_size)
 
-        self._run(batches, max_epoch, max_iters, max_grad, eval_interval, verbose, progress)
+        def epoch() -> Iterator[Sequence[Any]]:
+            return self._steps(batches(), max_grad)
+
+        self._run(epoch, max_epoch, max_iters, eval_interval, verbose, progress)
 
     def _record(self, mean_loss: float) -> float:
         with np.errstate(over="ignore"):  # a diverged model has perplexity inf, not a warning

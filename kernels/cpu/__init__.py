@@ -4,6 +4,7 @@ import numpy as xp
 
 from .affine import affine_backward_input, affine_backward_params, affine_forward
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
+from .mlp import mlp_plan, mlp_predict, mlp_predict_workspace, mlp_train, mlp_workspace
 from .relu import relu_backward, relu_forward
 from .sgd import sgd_update
 from .sigmoid import sigmoid_backward, sigmoid_forward
@@ -18,6 +19,11 @@ __all__ = [
     "matmul_backward_input",
     "matmul_backward_params",
     "matmul_forward",
+    "mlp_plan",
+    "mlp_predict",
+    "mlp_predict_workspace",
+    "mlp_train",
+    "mlp_workspace",
     "relu_backward",
     "relu_forward",
     "sgd_update",

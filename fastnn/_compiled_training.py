@@ -1,0 +1,82 @@
+"""How `Trainer` uses the compiled step: when it may, and how many iterations at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ._arrays import Array
+from .compiled import CompiledStep, compile
+from .models import Network
+
+_LOGGER = logging.getLogger("fastnn")
+
+# Rows gathered at a time from data that the kernels cannot read as they lie (another dtype, not contiguous).
+_GATHERED_ROWS = 4096
+
+
+class CompiledTraining:
+    """A compiled step with the data that it trains on."""
+
+    def __init__(self, step: CompiledStep, x: Array, labels: Array) -> None:
+        self._step, self._x, self._labels = step, x, labels
+        self._direct = x.ndim == 2 and x.dtype == step.dtype and x.flags.carray
+
+    @classmethod
+    def of(cls, model: Any, optimizer: Any, max_grad: float | None, x: Any, t: Any) -> CompiledTraining | None:
+        """None where the model, the optimizer or the data must be left to the layers."""
+        try:
+            step = compile(model, optimizer, max_grad)
+            if x.ndim > 2 and x.flags.c_contiguous:
+                x = x.reshape(len(x), -1)
+            labels = step.labels(t, len(x))  # checked here once for all
+            step.data(x[:1], labels[:1])  # whether samples fit the network, one stands for all
+        except (TypeError, ValueError, AttributeError) as reason:
+            _LOGGER.debug("Trainer: layer by layer (%s)", reason)
+            return None
+        if not _same_network(model, step, x, labels):
+            _LOGGER.debug("Trainer: layer by layer (the model computes something else than its layers in order)")
+            return None
+        _LOGGER.debug("Trainer: by the compiled step")
+        return cls(step, x, labels)
+
+    def steps(
+        self, order: Array, batch_size: int, eval_interval: int | None, before: Callable[[], None]
+    ) -> Iterator[Array]:
+        """One iteration for each mini-batch of `order`; yields the losses up to the next evaluation."""
+        iters, done = len(order) // batch_size, 0
+        limit = iters if self._direct else max(1, _GATHERED_ROWS // batch_size)
+        while done < iters:
+            to_evaluation = iters if eval_interval is None else -done % eval_interval + 1
+            count = min(iters - done, to_evaluation, limit)
+            rows = order[done * batch_size : (done + count) * batch_size]
+            before()
+            if self._direct:
+                yield self._step.steps(self._x, self._labels, rows, batch_size)
+            else:
+                x, labels = self._step.data(self._x[rows], self._labels[rows])
+                yield self._step.steps(x, labels, np.arange(len(rows)), batch_size)
+            done += count
+
+
+def _same_network(model: Any, step: CompiledStep, x: Array, labels: Array) -> bool:
+    """Whether the model computes just what its layers in order do, and trains all of their parameters.
+
+    A fastnn network does by construction. Of another class this is seen by trying: on a few samples.
+    """
+    if {id(p) for p in model.params} != {id(p) for p in step.params}:
+        return False
+    methods = ("predict", "forward", "backward")
+    if isinstance(model, Network) and all(getattr(type(model), m) is getattr(Network, m) for m in methods):
+        return True
+    x, labels = step.data(x[:8], labels[:8])
+    loss = float(model.forward(x, labels))
+    model.backward()
+    grads = [np.array(g) for g in model.grads]
+    own_loss = float(step.gradient(x, labels))
+    tolerance = 1e-3 if step.dtype == np.float32 else 1e-9
+    pairs = [(loss, own_loss), *zip(grads, model.grads, strict=True)]
+    return all(np.allclose(a, b, rtol=tolerance, atol=tolerance * (1e-6 + np.max(np.abs(b)))) for a, b in pairs)

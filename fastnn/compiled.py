@@ -1,0 +1,353 @@
+"""A network's training step, or its prediction, in one call of compiled code: `compile`."""
+
+import threading
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import kernels
+from ._arrays import Array, as_batch, as_floats, as_labels
+from .layers import Affine, MatMul, Relu, Sigmoid, SoftmaxWithLoss
+from .optimizer import SGD
+
+__all__ = ["CompiledPrediction", "CompiledStep", "compile"]
+
+_WHO = "fastnn.compile"
+_INTP = np.dtype(np.intp)
+_ACTIVATIONS = {Relu: "relu", Sigmoid: "sigmoid"}
+
+
+class CannotCompile(TypeError):
+    """A model or an optimizer that `compile` does not cover."""
+
+
+@overload
+def compile(model: Any, optimizer: None = None, max_grad: float | None = None) -> "CompiledPrediction": ...
+@overload
+def compile(model: Any, optimizer: SGD, max_grad: float | None = None) -> "CompiledStep": ...
+def compile(model: Any, optimizer: SGD | None = None, max_grad: float | None = None) -> Any:
+    """Make one compiled call of a network's whole training step, or of its prediction.
+
+    Parameters
+    ----------
+    model : object
+        A fastnn network, or any object of the book's shape: an ordered ``layers`` (list or mapping) of `Affine`,
+        `MatMul`, `Relu` and `Sigmoid`, in any order and number, and a ``loss_layer``, ``last_layer`` or ``lastLayer``
+        that is `SoftmaxWithLoss`. Its parameters, all float32 or all float64, stay where they are.
+    optimizer : SGD, optional
+        Its ``lr`` is read at each call. Without an optimizer the result predicts.
+    max_grad : float, optional
+        Scale all gradients down to this joint norm before each update.
+
+    Returns
+    -------
+    CompiledStep or CompiledPrediction
+        ``step(x, t) -> loss``, or ``predict(x) -> scores``.
+
+    Raises
+    ------
+    TypeError
+        For a model or an optimizer that cannot be compiled, saying what stands in the way.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> from fastnn.dataset import digits
+    >>> from fastnn.models import TwoLayerNet
+    >>> from fastnn.optimizer import SGD
+    >>> (x, t), (x_test, t_test) = digits.load_digits()
+    >>> model = TwoLayerNet(64, 50, 10, activation="relu", rng=0)
+    >>> step = fastnn.compile(model, SGD(lr=0.5))
+    >>> loss = step(x[:100], t[:100])  # one step
+    >>> for epoch in range(30):
+    ...     losses = step.epoch(x, t, batch_size=50, rng=epoch)  # all steps of an epoch, in one call
+    >>> predict = fastnn.compile(model)
+    >>> float((predict(x_test).argmax(axis=1) == t_test).mean()) > 0.9
+    True
+    """
+    if optimizer is None:
+        if max_grad is not None:
+            raise TypeError(f"{_WHO}: max_grad needs an optimizer")
+        return CompiledPrediction(model)
+    return CompiledStep(model, optimizer, max_grad)
+
+
+class _Network:
+    """The layers of a model as the kernels take them, followed as their arrays are exchanged."""
+
+    def __init__(self, model: Any, needs_loss: bool) -> None:
+        layers = getattr(model, "layers", None)
+        if layers is None:
+            raise CannotCompile(f"{_WHO}: the model must have layers; {type(model).__name__} has none")
+        self._layers = list(layers.values() if hasattr(layers, "values") else layers)
+        for i, layer in enumerate(self._layers):
+            if type(layer) not in (Affine, MatMul, Relu, Sigmoid):
+                raise CannotCompile(
+                    f"{_WHO}: layer {i} of {type(model).__name__} is a {type(layer).__name__}; "
+                    "Affine, MatMul, Relu and Sigmoid can be compiled"
+                )
+        self._products = [layer for layer in self._layers if isinstance(layer, MatMul)]
+        if not self._products:
+            raise CannotCompile(f"{_WHO}: {type(model).__name__} has no Affine or MatMul layer")
+        if needs_loss:
+            names = ("loss_layer", "last_layer", "lastLayer")
+            loss = next((getattr(model, name) for name in names if hasattr(model, name)), None)
+            if type(loss) is not SoftmaxWithLoss:
+                raise CannotCompile(
+                    f"{_WHO}: the loss_layer of {type(model).__name__} must be SoftmaxWithLoss, "
+                    f"got {type(loss).__name__}"
+                )
+        self.params: list[Array] = []
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Take notice of exchanged parameters; whether there were any."""
+        i = 0
+        for layer in self._products:
+            for p in layer.params:
+                if i == len(self.params) or p is not self.params[i]:
+                    self._describe()
+                    return True
+                i += 1
+        return False
+
+    def _describe(self) -> None:
+        params = [p for layer in self._products for p in layer.params]
+        grads = [g for layer in self._products for g in layer.grads]
+        dtypes = {a.dtype for a in (*params, *grads)}
+        if len(dtypes) > 1:
+            raise CannotCompile(f"{_WHO}: parameters must be of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+        features = None
+        for layer in self._products:
+            if features not in (None, layer.W.shape[0]):
+                raise CannotCompile(f"{_WHO}: W of shape {layer.W.shape} follows a layer with {features} outputs")
+            features = layer.W.shape[1]
+        for i, p in enumerate(params):
+            if not p.flags.behaved or p.itemsize not in p.strides or (p.ndim == 1 and not p.flags.c_contiguous):
+                raise CannotCompile(f"{_WHO}: a parameter of shape {p.shape} and strides {p.strides} is not contiguous")
+            if any(np.may_share_memory(p, q) for q in params[:i]):
+                raise CannotCompile(f"{_WHO}: parameters of shapes {p.shape} share memory")
+        self.params, self.dtype = params, params[0].dtype
+        self.features, self.classes = self._products[0].W.shape[0], self._products[-1].W.shape[1]
+        self.kernels = kernels.for_array(params[0])
+        self.plan = self.kernels.mlp_plan(self._stages())
+
+    def _stages(self) -> list[tuple[Any, ...]]:
+        stages: list[tuple[Any, ...]] = []
+        for layer in self._layers:
+            if isinstance(layer, MatMul):
+                W, b = (*layer.params, None)[:2]
+                dW, db = (*layer.grads, None)[:2]
+                stages.append((W, b, dW, db, None))
+            elif stages and stages[-1][4] is None:  # an activation is part of the product before it
+                stages[-1] = (*stages[-1][:4], _ACTIVATIONS[type(layer)])
+            else:
+                stages.append((None, None, None, None, _ACTIVATIONS[type(layer)]))
+        return stages
+
+    def rows(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
+        """x as contiguous samples (N, D) in the network's dtype, and the shape of its batch axes."""
+        x = as_batch(x, _WHO)
+        if x.ndim == 2 and x.shape[1] == self.features:
+            rows, lead = x, x.shape[:1]
+        else:
+            rows, lead = self._products[0]._as_rows(x)
+        return rows if rows.dtype is self.dtype else rows.astype(self.dtype), lead
+
+    def labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
+        """Checked labels: class indices (N,) or rows (N, C)."""
+        return as_labels(t, np.broadcast_to(np.empty((), self.dtype), (*lead, self.classes)), _WHO)
+
+
+class CompiledStep:
+    """A network's training step in one compiled call; made by `compile`.
+
+    The model's ``params`` and ``grads`` remain the same arrays, with the updated parameters and the step's gradients.
+    Results are those of the layers to rounding, and bitwise the same for any number of threads. It has memory of its
+    own: different models may train in different threads at once.
+    """
+
+    def __init__(self, model: Any, optimizer: SGD, max_grad: float | None = None) -> None:
+        if type(optimizer) is not SGD:
+            raise CannotCompile(f"{_WHO}: the optimizer must be SGD, got {type(optimizer).__name__}")
+        if max_grad is not None and not max_grad > 0:
+            raise ValueError(f"{_WHO}: max_grad must be positive or None, got {max_grad}")
+        self._optimizer = optimizer
+        self._max_norm = 0.0 if max_grad is None else float(max_grad)
+        self._network = _Network(model, needs_loss=True)
+        self._batch_size = 0
+        self._workspace: Any = None
+        self._loss = np.empty(1)
+        self._no_order = self._no_indices = np.empty(0, np.intp)
+        self._no_rows = np.empty((0, 0), self._network.dtype)
+
+    def __call__(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """Forward, loss, backward and update for one batch.
+
+        Parameters
+        ----------
+        x : array_like
+            (N, D), or what else the first layer takes; computed in the dtype of the parameters.
+        t : array_like
+            Class indices (N,), or one-hot or soft labels (N, C).
+
+        Returns
+        -------
+        float
+            The mean loss, before the update.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where x or t do not fit the network; then nothing has changed.
+        """
+        rows, lead = self._network.rows(x)
+        indices, label_rows = self._quick_labels(t, rows.shape[0], lead)
+        n, lr = rows.shape[0], self._optimizer.lr
+        if not self._run(rows, indices, label_rows, self._no_order, n, lr, self._max_norm, self._loss):
+            self._network.labels(t, lead)  # says what is wrong
+        return self._loss[0]
+
+    def gradient(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """The loss of a batch, and its gradients in the model's ``grads``, without an update; otherwise as a step."""
+        rows, labels = self.data(x, t)
+        return self._steps(rows, labels, np.arange(len(rows)), len(rows), lr=0.0, max_norm=0.0)[0]
+
+    def epoch(self, x: ArrayLike, t: ArrayLike, batch_size: int = 32, rng: Any = None) -> Array:
+        """All steps of one shuffled epoch, in one compiled call.
+
+        Parameters
+        ----------
+        x, t : array_like
+            All samples and their labels, as for a step.
+        batch_size : int
+            Samples a step; all, where there are fewer. Samples that do not fill a batch sit the epoch out.
+        rng : None, int, numpy.random.Generator or RandomState
+            Where the order comes from; None is NumPy's global state.
+
+        Returns
+        -------
+        ndarray
+            (N // batch_size,) float64: the mean loss of each step.
+        """
+        if batch_size < 1:
+            raise ValueError(f"{_WHO}: batch_size must be at least 1, got {batch_size}")
+        rows, labels = self.data(x, t)
+        if rng is None or isinstance(rng, int | np.integer):
+            rng = np.random if rng is None else np.random.default_rng(rng)
+        return self.steps(rows, labels, rng.permutation(len(rows)), min(batch_size, len(rows)))
+
+    @property
+    def params(self) -> list[Array]:
+        """The parameters that it trains: the model's own arrays."""
+        return list(self._network.params)
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype in which it computes: that of the parameters."""
+        return self._network.dtype
+
+    def data(self, x: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
+        """Samples and labels, checked and converted once, for `steps`."""
+        rows, lead = self._network.rows(x)
+        return rows, self._network.labels(t, lead)
+
+    def labels(self, t: ArrayLike, n: int) -> Array:
+        """The labels of n samples, checked and converted once, for `steps`."""
+        return self._network.labels(t, (n,))
+
+    def steps(self, x: Array, labels: Array, order: Array, batch_size: int) -> Array:
+        """One step for each whole batch of ``order``, which holds rows of `x` and `labels` as `data` returns them."""
+        return self._steps(x, labels, order, batch_size, self._optimizer.lr, self._max_norm)
+
+    def _steps(self, x: Array, labels: Array, order: Array, batch_size: int, lr: float, max_norm: float) -> Array:
+        losses = np.empty(len(order) // batch_size)
+        by_index = labels.ndim == 1
+        t, t_rows = (labels, self._no_rows) if by_index else (self._no_indices, labels)
+        self._run(x, t, t_rows, order, batch_size, lr, max_norm, losses)
+        return losses
+
+    def _quick_labels(self, t: ArrayLike, n: int, lead: tuple[int, ...]) -> tuple[Array, Array]:
+        """Class indices and label rows, one of them empty; range and NaN are left to the kernel."""
+        if isinstance(t, np.ndarray) and len(lead) == 1:
+            if t.shape == lead and t.dtype.kind in "iu":
+                return (t if t.dtype is _INTP and t.flags.carray else np.require(t, _INTP, "CAW")), self._no_rows
+            if t.shape == (n, self._network.classes) and n * self._network.classes > 1:
+                rows = as_floats(t, _WHO, "t")
+                return self._no_indices, rows if rows.dtype is self._network.dtype else rows.astype(self._network.dtype)
+        labels = self._network.labels(t, lead)
+        return (labels, self._no_rows) if labels.ndim == 1 else (self._no_indices, labels)
+
+    def _run(
+        self,
+        x: Array,
+        t: Array,
+        t_rows: Array,
+        order: Array,
+        batch_size: int,
+        lr: float,
+        max_norm: float,
+        losses: Array,
+    ) -> bool:
+        network = self._network
+        if network.refresh() or batch_size > self._batch_size:
+            self._batch_size = max(batch_size, self._batch_size)
+            self._workspace = network.kernels.mlp_workspace(network.plan, self._batch_size, network.dtype)
+        done: bool = network.kernels.mlp_train(
+            network.plan, self._workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses
+        )
+        return done
+
+
+class CompiledPrediction:
+    """A network's prediction in one compiled call, always with the model's current weights; made by `compile`.
+
+    May be called from several threads at once.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._network = _Network(model, needs_loss=False)
+        self._memory = threading.local()
+
+    def __call__(self, x: ArrayLike, out: Array | None = None, probabilities: bool = False) -> Array:
+        """Scores of the classes.
+
+        Parameters
+        ----------
+        x : array_like
+            (N, D), one sample (D,), or what else the first layer takes; computed in the dtype of the parameters.
+        out : ndarray, optional
+            (N, C) or (C,), contiguous, of the dtype of the parameters: takes the result, and nothing is allocated.
+        probabilities : bool
+            Their softmax instead.
+
+        Returns
+        -------
+        ndarray
+            (N, C), or (C,) for one sample; `out` if given.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where x does not fit the network, or out not the result.
+        """
+        network = self._network
+        rows, lead = network.rows(x)
+        if out is None:
+            out = np.empty((*lead, network.classes), network.dtype)
+        elif not isinstance(out, np.ndarray) or not (
+            out.shape == (*lead, network.classes) and out.dtype == network.dtype and out.flags.carray
+        ):
+            raise ValueError(
+                f"{_WHO}: out must be a contiguous {network.dtype} array of shape {(*lead, network.classes)}, got "
+                + (f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__)
+            )
+        changed = network.refresh()
+        memory = self._memory.__dict__
+        if changed or memory.get("plan") is not network.plan:
+            memory["plan"] = network.plan
+            memory["workspace"] = network.kernels.mlp_predict_workspace(network.plan, network.dtype)
+        flat = out if out.ndim == 2 else out.reshape(-1, network.classes)
+        network.kernels.mlp_predict(network.plan, memory["workspace"], rows, probabilities, flat)
+        return out

@@ -1,0 +1,79 @@
+"""A whole multi-layer perceptron in one call, in NumPy. Sibling: kernels/cpu/mlp.py.
+
+A stage is y = act(x · W + b), or without b, or act alone. A training step runs all stages, softmax with cross-entropy,
+and all stages back; then W <- W - lr · dW and b <- b - lr · db, the gradients scaled down before to a joint norm of
+max_norm. A plan is the list of the stages itself, (W, b, dW, db, activation) each.
+"""
+
+import numpy as np
+
+from .relu import relu_backward, relu_forward
+from .sgd import sgd_update
+from .sigmoid import sigmoid_backward, sigmoid_forward
+from .softmax import softmax_forward
+from .softmax_with_loss import softmax_with_loss_backward, softmax_with_loss_forward
+
+_FORWARD = {"relu": relu_forward, "sigmoid": sigmoid_forward}
+_BACKWARD = {"relu": relu_backward, "sigmoid": sigmoid_backward}
+
+
+def mlp_plan(stages):
+    return list(stages)
+
+
+def mlp_workspace(plan, batch_size, dtype):
+    return None
+
+
+def mlp_predict_workspace(plan, dtype):
+    return None
+
+
+def _outputs(plan, x):
+    """x and the output of every stage."""
+    outputs = [x]
+    for W, b, _, _, activation in plan:
+        y = outputs[-1].copy()
+        if W is not None:
+            y = y @ W if b is None else y @ W + b
+        if activation:
+            _FORWARD[activation](y.copy(), y)
+        outputs.append(y)
+    return outputs
+
+
+def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses):
+    labels, classes = (t, next(W for W, *_ in reversed(plan) if W is not None).shape[1]) if t.size else (t_rows, None)
+    if order.size == 0 and not (np.all((t >= 0) & (t < classes)) if t.size else np.isfinite(t_rows).all()):
+        return False
+    for batch in range(len(losses)):
+        rows = order[batch * batch_size : (batch + 1) * batch_size] if order.size else slice(None)
+        outputs = _outputs(plan, x[rows])
+        g, nll = np.empty_like(outputs[-1]), np.empty_like(outputs[-1][:, 0])
+        softmax_with_loss_forward(outputs[-1], labels[rows], g, nll)
+        softmax_with_loss_backward(g.copy(), labels[rows], x.dtype.type(1 / batch_size), g)
+        losses[batch] = nll.mean(dtype=np.float64)
+        for i in reversed(range(len(plan))):
+            W, b, dW, db, activation = plan[i]
+            if activation:
+                _BACKWARD[activation](g.copy(), outputs[i + 1], g)
+            if W is not None:
+                np.matmul(outputs[i].T, g, out=dW)
+                if b is not None:
+                    np.sum(g, axis=0, out=db)
+                g = g @ W.T
+        pairs = [pair for W, b, dW, db, _ in plan for pair in ((W, dW), (b, db)) if pair[0] is not None]
+        norm = np.sqrt(sum(np.sum(np.square(grad, dtype=np.float64)) for _, grad in pairs))
+        for p, grad in pairs:
+            if max_norm > 0:
+                grad *= p.dtype.type(min(1, max_norm / (norm + 1e-6)))
+            sgd_update(grad, p.dtype.type(lr), p)
+    return True
+
+
+def mlp_predict(plan, workspace, x, probabilities, out):
+    scores = _outputs(plan, x)[-1]
+    if probabilities:
+        softmax_forward(scores, out)
+    else:
+        out[...] = scores

@@ -1,0 +1,202 @@
+"""Whole training steps and predictions of one call, against the reference in float64."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from fastnn.kernels import cpu, ref
+from tests.tolerances import TOL
+
+NO_ORDER = np.empty(0, np.intp)
+
+
+def stages(sizes, kinds, dtype, seed=0, transposed=False):
+    """Random stages; kinds: for each, (product, activation)."""
+    rng = np.random.default_rng(seed)
+    result, sizes = [], list(sizes)
+    D = sizes.pop(0)
+    for product, activation in kinds:
+        arrays = (None,) * 4
+        if product:
+            F = sizes.pop(0)
+            W = (rng.standard_normal((D, F)) / np.sqrt(D)).astype(dtype)
+            W = np.asfortranarray(W) if transposed else W
+            b = rng.standard_normal(F).astype(dtype) if product == "affine" else None
+            db = None if b is None else np.full(F, np.nan, dtype)
+            arrays, D = (W, b, np.full((D, F), np.nan, dtype), db), F
+        result.append((*arrays, activation))
+    return result
+
+
+def copy(plan, dtype):
+    return [tuple(a.astype(dtype, order="C") if isinstance(a, np.ndarray) else a for a in stage) for stage in plan]
+
+
+def mlp(*sizes, activation="relu"):
+    kinds = [("affine", activation)] * (len(sizes) - 2) + [("affine", None)]
+    return sizes, kinds
+
+
+def labels(n, classes, kind, dtype, seed=1):
+    rng = np.random.default_rng(seed)
+    if kind == "indices":
+        return rng.integers(classes, size=n), np.empty((0, 0), dtype)
+    t = rng.random((n, classes))
+    t[:, ::2] = 0
+    return np.empty(0, np.intp), (t / np.maximum(t.sum(axis=1, keepdims=True), 0.1)).astype(dtype)
+
+
+def train(k, plan_stages, x, t, t_rows, order, batch_size, lr=0.1, max_norm=0.0):
+    losses = np.full(len(order) // batch_size if len(order) else 1, np.nan)
+    plan = k.mlp_plan(plan_stages)
+    workspace = k.mlp_workspace(plan, batch_size + 3, x.dtype)
+    assert k.mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses)
+    return losses
+
+
+def check_training(sizes, kinds, n, dtype, label_kind="indices", batches=1, max_norm=0.0, transposed=False, seed=0):
+    rng = np.random.default_rng(seed)
+    own = stages(sizes, kinds, dtype, seed, transposed)
+    exact = copy(own, "float64")
+    x = rng.standard_normal((n * batches, sizes[0])).astype(dtype)
+    t, t_rows = labels(n * batches, sizes[-1], label_kind, dtype)
+    order = NO_ORDER if batches == 1 else rng.permutation(n * batches)
+    before = x.copy(), t.copy(), t_rows.copy(), order.copy()
+    got = train(cpu, own, x, t, t_rows, order, n, max_norm=max_norm)
+    want = train(ref, exact, x.astype("float64"), t, t_rows.astype("float64"), order, n, max_norm=max_norm)
+    loose = 50 * TOL[dtype]["atol"]
+    assert_allclose(got, want, rtol=loose, atol=loose)
+    for stage, exact_stage in zip(own, exact, strict=True):
+        for name, a, b in zip(("W", "b", "dW", "db"), stage, exact_stage, strict=False):
+            if a is not None:
+                assert_allclose(a, b, rtol=loose, atol=loose * max(1, np.abs(b).max()), err_msg=name)
+    for a, b in zip((x, t, t_rows, order), before, strict=True):
+        assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize(
+    ("network", "n"),
+    [
+        (mlp(2, 10, 3, activation="sigmoid"), 30),
+        (mlp(784, 50, 10), 100),
+        (mlp(64, 100, 100, 10), 128),
+        (mlp(40, 512, 10), 77),  # padded rows
+        (mlp(7, 3, activation=None), 1),
+        (mlp(30, 1), 9),
+        (mlp(20, 15, 1030), 5),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("label_kind", ["indices", "rows"])
+def test_step(network, n, dtype, label_kind):
+    check_training(*network, n, dtype, label_kind)
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("max_norm", [0.0, 1e-3, 0.5, 1e3])
+@pytest.mark.parametrize("batches", [1, 4])
+def test_clipping_and_epochs(dtype, max_norm, batches):
+    check_training(*mlp(50, 40, 30, 5), 64, dtype, batches=batches, max_norm=max_norm)
+
+
+kinds = st.lists(
+    st.tuples(st.sampled_from([None, "affine", "matmul"]), st.sampled_from([None, "relu", "sigmoid"])).filter(any),
+    min_size=1,
+    max_size=5,
+).filter(lambda stages: any(product for product, _ in stages))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    kinds=kinds,
+    sizes=st.lists(st.integers(1, 40), min_size=6, max_size=6),
+    n=st.integers(1, 50),
+    dtype=st.sampled_from(list(TOL)),
+    label_kind=st.sampled_from(["indices", "rows"]),
+    transposed=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_any_network(kinds, sizes, n, dtype, label_kind, transposed, seed):
+    sizes = sizes[: 1 + sum(bool(product) for product, _ in kinds)]
+    check_training(sizes, kinds, n, dtype, label_kind, transposed=transposed, seed=seed)
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("network", [mlp(100, 70, 33, 10), mlp(300, 128, 64, activation="sigmoid")], ids=str)
+@pytest.mark.parametrize("max_norm", [0.0, 0.1])
+def test_threads_do_not_change_a_bit(network, dtype, max_norm, monkeypatch):
+    monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", 0)
+    results = []
+    for threads in sorted({1, 2, numba.config.NUMBA_NUM_THREADS}):
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        own = stages(*network, dtype)
+        x = np.random.default_rng(0).standard_normal((150, network[0][0])).astype(dtype)
+        t, t_rows = labels(150, network[0][-1], "indices", dtype)
+        losses = train(cpu, own, x, t, t_rows, np.random.default_rng(0).permutation(150), 50, max_norm=max_norm)
+        results.append([losses, *(a for stage in own for a in stage if isinstance(a, np.ndarray))])
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    for result in results[1:]:
+        for a, b in zip(result, results[0], strict=True):
+            assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("bad", [-1, 3])
+def test_a_label_out_of_range_changes_nothing(bad):
+    own = stages(*mlp(4, 5, 3), "float64")
+    before = [a.copy() for a in own[0][:2]]
+    plan = cpu.mlp_plan(own)
+    t = np.array([0, bad, 2])
+    for k in (cpu, ref):
+        plan = k.mlp_plan(own)
+        args = np.ones((3, 4)), t, np.empty((0, 0)), NO_ORDER, 3, 0.1, 0.0, np.empty(1)
+        assert not k.mlp_train(plan, k.mlp_workspace(plan, 3, "float64"), *args)
+        for a, b in zip(own[0][:2], before, strict=True):
+            assert_array_equal(a, b)
+
+
+def test_nan_comes_out():
+    own = stages(*mlp(4, 5, 3), "float32")
+    x = np.ones((8, 4), "float32")
+    x[3, 2] = np.nan
+    losses = train(cpu, own, x, np.zeros(8, np.intp), np.empty((0, 0), "float32"), NO_ORDER, 8)
+    assert np.isnan(losses).all()
+    assert np.isnan(own[1][2]).all()  # dW of the last layer: every class gets the sample's NaN
+
+
+def predict(k, plan_stages, x, probabilities):
+    plan = k.mlp_plan(plan_stages)
+    classes = next(W for W, *_ in reversed(plan_stages) if W is not None).shape[1]
+    out = np.full((len(x), classes), np.nan, x.dtype)
+    k.mlp_predict(plan, k.mlp_predict_workspace(plan, x.dtype), x, probabilities, out)
+    return out
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kinds=kinds,
+    sizes=st.lists(st.integers(1, 70), min_size=6, max_size=6),
+    n=st.integers(1, 300),
+    dtype=st.sampled_from(list(TOL)),
+    probabilities=st.booleans(),
+)
+def test_prediction_of_any_network(kinds, sizes, n, dtype, probabilities):
+    own = stages(sizes[: 1 + sum(bool(product) for product, _ in kinds)], kinds, dtype)
+    x = np.random.default_rng(0).standard_normal((n, sizes[0])).astype(dtype)
+    got, want = (
+        predict(cpu, own, x, probabilities),
+        predict(ref, copy(own, "float64"), x.astype("float64"), probabilities),
+    )
+    loose = 50 * TOL[dtype]["atol"]
+    assert_allclose(got, want, rtol=loose, atol=loose * max(1, np.abs(want).max()))
+
+
+def test_large_batch_is_predicted_in_parallel_to_the_same_bits(monkeypatch):
+    own = stages(*mlp(784, 50, 100, 10, activation="sigmoid"), "float32")
+    x = np.random.default_rng(0).standard_normal((1000, 784)).astype("float32")
+    parallel = predict(cpu, own, x, True)
+    monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", 10**12)
+    assert_array_equal(parallel, predict(cpu, own, x, True))

@@ -1,0 +1,166 @@
+"""Trainer by the compiled step: the same curve as layer by layer, and only where the model allows."""
+
+import logging
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from fastnn.layers import Softmax
+from fastnn.models import TwoLayerNet
+from fastnn.optimizer import SGD
+from fastnn.trainer import Trainer
+from tests.layouts import LAYOUTS
+from tests.test_compiled import UserNet
+
+
+def data(dtype="float64"):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((203, 7)).astype(dtype), rng.integers(4, size=203)
+
+
+def net(dtype="float64"):
+    return TwoLayerNet(7, 9, 4, 1.0, "relu", dtype, rng=0)
+
+
+def fit(model, x, t, compiled, optimizer=None, **options):
+    trainer = Trainer(model, optimizer or SGD(0.1), compiled=compiled)
+    settings = {"max_epoch": 3, "batch_size": 20, "eval_interval": 4, "verbose": False, "rng": 0}
+    trainer.fit(x, t, **(settings | options))
+    return trainer
+
+
+def way(caplog):
+    return [record.message for record in caplog.records if record.name == "fastnn"]
+
+
+@pytest.fixture(autouse=True)
+def debug(caplog):
+    caplog.set_level(logging.DEBUG, "fastnn")
+
+
+@pytest.mark.parametrize("max_grad", [None, 0.05])
+@pytest.mark.parametrize("eval_interval", [1, 4, 10, 1000, None])
+@pytest.mark.parametrize("labels", ["indices", "uint8", "one-hot"])
+def test_same_curve_as_layer_by_layer(caplog, labels, eval_interval, max_grad):
+    x, t = data()
+    t = {"indices": t, "uint8": t.astype("uint8"), "one-hot": np.eye(4, dtype=int)[t]}[labels]
+    options = {"eval_interval": eval_interval, "max_grad": max_grad, "validation": (x, t)}
+    fast, slow = (fit(net(), x, t, compiled, **options) for compiled in (True, False))
+    assert way(caplog) == ["Trainer: by the compiled step"]  # once; and nothing when it is not asked for
+    assert_allclose(fast.loss_list, slow.loss_list)
+    assert_allclose(fast.accuracy_list, slow.accuracy_list)
+    for a, b in zip(fast.model.params, slow.model.params, strict=True):
+        assert_allclose(a, b, rtol=1e-10)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_data_of_any_layout(caplog, layout):
+    x, t = data()
+    given = LAYOUTS[layout](x)
+    plain = np.array(given, "float64")
+    fast, slow = fit(net(), given, t, True), fit(net(), plain, t, False)
+    assert_allclose(fast.loss_list, slow.loss_list)
+    assert_array_equal(np.array(given), plain)
+    assert way(caplog) == ["Trainer: by the compiled step"]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64"])
+def test_data_of_another_dtype_than_the_network(dtype):
+    x, t = data()
+    x = (10 * x).astype(dtype) if dtype != "uint8" else (25 * abs(x)).astype(dtype)
+    fast, slow = fit(net("float32"), x, t, True), fit(net("float32"), x.astype("float32"), t, False)
+    assert_allclose(fast.loss_list, slow.loss_list, rtol=1e-4)
+
+
+def test_images():
+    x, t = data()
+    model = TwoLayerNet(12, 5, 4, 1.0, dtype="float64", rng=0)
+    images = np.random.default_rng(1).standard_normal((203, 3, 2, 2))
+    other = TwoLayerNet(12, 5, 4, 1.0, dtype="float64", rng=0)
+    assert_allclose(fit(model, images, t, True).loss_list, fit(other, images.reshape(203, 12), t, False).loss_list)
+
+
+def test_a_class_as_in_the_book(caplog):
+    x, t = data()
+    fast, slow = (fit(UserNet(list, "loss_layer"), x, t, compiled) for compiled in (True, False))
+    assert way(caplog) == ["Trainer: by the compiled step"]
+    assert_allclose(fast.loss_list, slow.loss_list)
+
+
+class Doubled(UserNet):
+    """Computes something else than its layers in order."""
+
+    def predict(self, x):
+        return 2 * super().predict(x)
+
+    def backward(self):
+        dout = 2 * self._all[1].backward()
+        for layer in reversed(self._all[0]):
+            dout = layer.backward(dout)
+
+
+class Frozen(UserNet):
+    """Does not train its first layer."""
+
+    def __init__(self):
+        super().__init__(list, "loss_layer")
+        self.params, self.grads = self.params[1:], self.grads[1:]
+
+
+class WithSoftmax(TwoLayerNet):
+    def __init__(self):
+        super().__init__(7, 9, 4, 1.0, dtype="float64", rng=0)
+        self.layers["Softmax"] = Softmax()
+
+
+class HalfSGD(SGD):
+    def update(self, params, grads):
+        for p, g in zip(params, grads, strict=True):
+            p -= self.lr / 2 * g
+
+
+@pytest.mark.parametrize(
+    ("make", "optimizer", "reason"),
+    [
+        (lambda: Doubled(list, "loss_layer"), SGD, "the model computes something else than its layers in order"),
+        (Frozen, SGD, "the model computes something else than its layers in order"),
+        (WithSoftmax, SGD, "layer 3 of WithSoftmax is a Softmax"),
+        (net, HalfSGD, "the optimizer must be SGD, got HalfSGD"),
+    ],
+)
+def test_what_is_left_to_the_layers(caplog, make, optimizer, reason):
+    x, t = data()
+    default, off = (fit(make(), x, t, compiled, optimizer(0.1)) for compiled in (True, False))
+    assert len(way(caplog)) == 1
+    assert "layer by layer" in way(caplog)[0]
+    assert reason in way(caplog)[0]
+    assert default.loss_list == off.loss_list
+    for a, b in zip(default.model.params, off.model.params, strict=True):
+        assert_array_equal(a, b)
+
+
+def test_wrong_labels_are_named_by_the_layer():
+    x, t = data()
+    with pytest.raises(ValueError, match=r"SoftmaxWithLoss: t must hold class indices in \[0, 4\), got 4"):
+        fit(net(), x, np.full(203, 4), True)
+
+
+def test_ctrl_c_between_epochs_keeps_what_was_learned(monkeypatch):
+    x, t = data()
+    epochs = []
+
+    def permutation(n):
+        epochs.append(n)
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+        return np.arange(n)
+
+    monkeypatch.setattr("fastnn.trainer._permutation_of", lambda *_: permutation)
+    interrupted = fit(net(), x, t, True, max_epoch=5)
+    assert interrupted.interrupted
+    assert interrupted.current_epoch == 2
+    monkeypatch.setattr("fastnn.trainer._permutation_of", lambda *_: np.arange)
+    whole = fit(net(), x, t, True, max_epoch=2)
+    for a, b in zip(interrupted.model.params, whole.model.params, strict=True):
+        assert_array_equal(a, b)
