@@ -15,12 +15,14 @@ from . import config, kernels
 
 Array = np.ndarray[Any, Any]
 
-FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
+FLOAT32, FLOAT64, INTP = np.dtype("float32"), np.dtype("float64"), np.dtype("intp")
 
 
 def kernels_for(x: Array) -> ModuleType:
     """The kernels that compute on `x`; the GPU's for all arrays while ``config.GPU`` is true."""
-    return kernels.get("cuda") if config.GPU else kernels.for_array(x)
+    if config.GPU:
+        return kernels.get("cuda")
+    return kernels.get("cpu") if type(x) is np.ndarray else kernels.for_array(x)
 
 
 def float_dtype(dtype: np.dtype[Any], who: str, name: str) -> np.dtype[Any]:
@@ -76,12 +78,19 @@ def as_labels(t: ArrayLike, x: Array, who: str) -> Array:
     TypeError
         For class indices that are not integers.
     """
+    labels = as_labels_unread(t, x, who)
+    check_labels(labels, x.shape[-1], who)
+    return labels
+
+
+def as_labels_unread(t: ArrayLike, x: Array, who: str) -> Array:
+    """What `as_labels` returns, without a look at the values, which takes small batches longer than their loss."""
+    if type(t) is np.ndarray and t.dtype is INTP and t.ndim == 1 and t.shape == x.shape[:-1] and t.flags.carray:
+        return t
     labels = as_array(t, who, "t")
     lead, classes = x.shape[:-1], x.shape[-1]
     if labels.shape == x.shape and (x.ndim > 1 or labels.size > 1):
         rows = as_floats(labels, who, "t").reshape(-1, classes)
-        if not np.isfinite(rows).all():
-            raise ValueError(f"{who}: t must hold finite labels, got NaN or infinity")
         return rows if rows.dtype == x.dtype else rows.astype(x.dtype)
     if labels.shape != lead and not (lead == () and labels.shape == (1,)):
         raise ValueError(
@@ -89,12 +98,19 @@ def as_labels(t: ArrayLike, x: Array, who: str) -> Array:
         )
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{who}: t must hold integers (class indices), got dtype {labels.dtype}")
-    indices = np.require(labels, np.intp, ["C", "A", "W"]).reshape(-1)
+    return np.require(labels, np.intp, ["C", "A", "W"]).reshape(-1)
+
+
+def check_labels(labels: Array, classes: int, who: str) -> None:
+    """Raise ValueError for indices outside [0, classes) and for label rows with NaN or infinity."""
+    if labels.ndim == 2:
+        if not np.isfinite(labels).all():
+            raise ValueError(f"{who}: t must hold finite labels, got NaN or infinity")
+        return
     # Seen as unsigned, a negative index is a huge one: one comparison for both bounds.
-    if np.maximum.reduce(indices.view(np.uintp)) >= classes:
-        bad = indices[indices.view(np.uintp) >= classes][0]
+    if np.maximum.reduce(labels.view(np.uintp)) >= classes:
+        bad = labels[labels.view(np.uintp) >= classes][0]
         raise ValueError(f"{who}: t must hold class indices in [0, {classes}), got {bad}")
-    return indices
 
 
 def as_parameter(p: ArrayLike, who: str, name: str, ndim: int) -> Array:
@@ -108,10 +124,11 @@ def as_parameter(p: ArrayLike, who: str, name: str, ndim: int) -> Array:
 def as_operands(x: Array, *params: Array) -> tuple[Array, ...]:
     """`x` and parameters in one dtype and in layouts that kernels take; themselves where they are so already."""
     dtype = x.dtype
-    if all(p.dtype is dtype and p.flags.behaved and p.itemsize in p.strides for p in params):
-        return (x, *params)
-    dtype = np.result_type(x, *params)
-    return tuple(np.require(a, dtype, ["C", "A", "W"]) for a in (x, *params))
+    for p in params:
+        if p.dtype is not dtype or not (p.flags.carray or (p.flags.behaved and p.itemsize in p.strides)):
+            dtype = np.result_type(x, *params)
+            return tuple(np.require(a, dtype, ["C", "A", "W"]) for a in (x, *params))
+    return (x, *params)
 
 
 class Outputs:

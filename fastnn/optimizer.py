@@ -1,8 +1,9 @@
 """Optimizers: ``update(params, grads)`` for lists (book 2) and for mappings by name (book 1)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from ._arrays import Array, kernels_for
+from ._arrays import FLOAT32, FLOAT64, Array, kernels_for
 from .kernels import get
 
 __all__ = ["SGD"]
@@ -10,22 +11,29 @@ __all__ = ["SGD"]
 
 def _pairs(
     params: Sequence[Array] | Mapping[str, Array], grads: Sequence[Array] | Mapping[str, Array], who: str
-) -> Iterator[tuple[Array, Array]]:
+) -> Iterable[tuple[Array, Array]]:
     """Each parameter with its gradient, checked to have its shape."""
-    named = hasattr(params, "keys")
-    if named != hasattr(grads, "keys"):
+    keys: Iterable[Any]
+    if hasattr(params, "keys") and hasattr(grads, "keys"):
+        keys = params.keys()
+        if list(grads.keys()) == list(keys):
+            pairs = list(zip(params.values(), grads.values(), strict=True))
+        elif missing := [key for key in keys if key not in grads]:
+            raise ValueError(f"{who}: grads has no {missing[0]!r}")
+        else:
+            pairs = [(params[key], grads[key]) for key in keys]
+    elif hasattr(params, "keys") or hasattr(grads, "keys"):
         raise TypeError(f"{who}: params and grads must both be lists or both be mappings")
-    if not named and len(params) != len(grads):
+    elif len(params) != len(grads):
         raise ValueError(f"{who}: params and grads must be of one length, got {len(params)} and {len(grads)}")
-    for key in params.keys() if named else range(len(params)):  # type: ignore[union-attr]
-        if named and key not in grads:
-            raise ValueError(f"{who}: grads has no {key!r}")
-        param, grad = params[key], grads[key]  # type: ignore[index]
+    else:
+        keys, pairs = range(len(params)), list(zip(params, grads, strict=True))
+    for key, (param, grad) in zip(keys, pairs, strict=True):
         if param.shape != grad.shape:
             raise ValueError(
                 f"{who}: grads[{key!r}] must have the shape {param.shape} of params[{key!r}], got {grad.shape}"
             )
-        yield param, grad
+    return pairs
 
 
 class SGD:
@@ -69,7 +77,9 @@ class SGD:
             Where one is a mapping and the other is not.
         """
         for param, grad in _pairs(params, grads, "SGD"):
-            fast = param.dtype == grad.dtype and param.dtype.char in "fd" and param.flags.carray and grad.flags.carray
+            dtype = param.dtype
+            known = (dtype is FLOAT32 or dtype is FLOAT64) and grad.dtype is dtype
+            fast = known and param.flags.carray and grad.flags.carray
             # Transposed, strided and other arrays are left to NumPy.
             k = kernels_for(param) if fast else get("ref")
-            k.sgd_update(grad, param.dtype.type(self.lr), param)
+            k.sgd_update(grad, dtype.type(self.lr), param)

@@ -41,7 +41,7 @@ class Affine(MatMul):
     """
 
     param_names = ("W", "b")
-    _op = "affine"
+    _forward, _backward_params, _backward_input = "affine_forward", "affine_backward_params", "affine_backward_input"
     b, db = param(1), grad(1)
 
     def __init__(self, W: ArrayLike, b: ArrayLike) -> None:

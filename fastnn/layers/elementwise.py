@@ -9,7 +9,8 @@ from .layer import Layer
 class Elementwise(Layer):
     """A function of each element whose derivative is known from its output."""
 
-    _op: str
+    _forward: str  # names of kernels
+    _backward: str
 
     def forward(self, x: ArrayLike) -> Array:
         """Apply the function to each element.
@@ -27,7 +28,7 @@ class Elementwise(Layer):
         """
         x = as_batch(x, type(self).__name__)
         y = self._outputs.empty(x.shape, x.dtype)
-        getattr(kernels_for(x), f"{self._op}_forward")(x, y)
+        getattr(kernels_for(x), self._forward)(x, y)
         self._saved = y
         return y
 
@@ -47,5 +48,5 @@ class Elementwise(Layer):
         y = self._from_forward()
         dout = as_gradient(dout, y.shape, type(self).__name__).astype(y.dtype, copy=False)
         dx = self._input_grads.empty(y.shape, y.dtype)
-        getattr(kernels_for(y), f"{self._op}_backward")(dout, y, dx)
+        getattr(kernels_for(y), self._backward)(dout, y, dx)
         return dx

@@ -64,7 +64,7 @@ class MatMul(Layer):
     """
 
     param_names: tuple[str, ...] = ("W",)
-    _op = "matmul"
+    _forward, _backward_params, _backward_input = "matmul_forward", "matmul_backward_params", "matmul_backward_input"
     W, dW = param(0), grad(0)
 
     def __init__(self, W: ArrayLike) -> None:
@@ -99,41 +99,45 @@ class MatMul(Layer):
         """
         x = as_batch(x, type(self).__name__)
         rows, lead = self._as_rows(x)
-        rows, *params = as_operands(rows, *self.params)
-        out = self._outputs.empty((rows.shape[0], params[0].shape[1]), rows.dtype)
-        getattr(kernels_for(rows), f"{self._op}_forward")(rows, *params, out)
+        operands = as_operands(rows, *self.params)
+        rows = operands[0]
+        out = self._outputs.empty((rows.shape[0], operands[1].shape[1]), rows.dtype)
+        getattr(kernels_for(rows), self._forward)(*operands, out)
         self._saved = rows, x.shape, lead
         return out if len(lead) == 1 else out.reshape(*lead, -1)
 
-    def backward(self, dout: ArrayLike) -> Array:
+    def backward(self, dout: ArrayLike, input_gradient: bool = True) -> Array | None:
         """The gradient for x; those for the parameters go into ``grads``.
 
         Parameters
         ----------
         dout : array_like
             Gradient for the output, of its shape.
+        input_gradient : bool
+            False where nobody needs the gradient for x, which costs as much as those for the parameters.
 
         Returns
         -------
         ndarray
-            Of the shape of forward's x.
+            Of the shape of forward's x. None without `input_gradient`.
         """
         x, shape, lead = self._from_forward()
         W = self.params[0]
-        rows = as_gradient(dout, (*lead, W.shape[1]), type(self).__name__).reshape(-1, W.shape[1])
+        rows = as_gradient(dout, (*lead, W.shape[1]), type(self).__name__)
+        if rows.ndim != 2:
+            rows = rows.reshape(-1, W.shape[1])
         rows, x, W = as_operands(rows, x, W)
         k = kernels_for(rows)
-        self._backward_params(k, x, rows)
-        dx = self._input_grads.empty(x.shape, x.dtype)
-        getattr(k, f"{self._op}_backward_input")(rows, W, dx)
-        return dx if dx.shape == shape else dx.reshape(shape)
-
-    def _backward_params(self, k: Any, x: Array, dout: Array) -> None:
-        grads = [g if g.dtype == x.dtype else np.empty(g.shape, x.dtype) for g in self.grads]
-        getattr(k, f"{self._op}_backward_params")(x, dout, *grads)
+        grads = [g if g.dtype is x.dtype else np.empty(g.shape, x.dtype) for g in self.grads]
+        getattr(k, self._backward_params)(x, rows, *grads)
         for kept, computed in zip(self.grads, grads, strict=True):
             if kept is not computed:
                 kept[...] = computed
+        if not input_gradient:
+            return None
+        dx = self._input_grads.empty(x.shape, x.dtype)
+        getattr(k, self._backward_input)(rows, W, dx)
+        return dx if dx.shape == shape else dx.reshape(shape)
 
     def _as_rows(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         """x as (samples, D), and the shape of its batch axes."""

@@ -20,4 +20,4 @@ class Relu(Elementwise):
            [0., 1.]])
     """
 
-    _op = "relu"
+    _forward, _backward = "relu_forward", "relu_backward"

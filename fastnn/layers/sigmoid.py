@@ -17,4 +17,4 @@ class Sigmoid(Elementwise):
     array([0.25, 0.  , 0.  ])
     """
 
-    _op = "sigmoid"
+    _forward, _backward = "sigmoid_forward", "sigmoid_backward"

@@ -1,9 +1,10 @@
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, Outputs, as_batch, as_labels, kernels_for
+from .._arrays import Array, Outputs, as_batch, as_labels_unread, check_labels, kernels_for
 from .layer import Layer
 
 
@@ -63,14 +64,15 @@ class SoftmaxWithLoss(Layer):
         x = as_batch(x, "SoftmaxWithLoss")
         if x.ndim == 0:
             raise ValueError("SoftmaxWithLoss: x must have scores along its last axis, got a scalar")
-        labels = as_labels(t, x, "SoftmaxWithLoss")
+        labels = as_labels_unread(t, x, "SoftmaxWithLoss")
         y = self._outputs.empty(x.shape, x.dtype)
-        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        rows = _rows(x)
         nll = self._losses.empty(rows.shape[:1], x.dtype)
-        kernels_for(x).softmax_with_loss_forward(rows, labels, y.reshape(rows.shape), nll)
-        self.y, self._saved = y, (y, labels)
-        self.loss = np.add.reduce(nll, dtype=np.float64) / nll.size
-        return self.loss
+        loss = np.float64(kernels_for(x).softmax_with_loss_forward(rows, labels, _rows(y), nll))
+        if not math.isfinite(loss):  # what wrong labels lead to, among other things
+            check_labels(labels, x.shape[-1], "SoftmaxWithLoss")
+        self.y, self._saved, self.loss = y, (y, labels), loss
+        return loss
 
     def backward(self, dout: float = 1.0) -> Array:
         """The gradient for x.
@@ -86,9 +88,13 @@ class SoftmaxWithLoss(Layer):
             (..., C), of x's shape.
         """
         y, t = self._from_forward()
-        C = y.shape[-1]
-        rows = y.reshape(-1, C)
+        rows = _rows(y)
         dx = self._input_grads.empty(y.shape, y.dtype)
         scale = y.dtype.type(dout / rows.shape[0])
-        kernels_for(y).softmax_with_loss_backward(rows, t, scale, dx.reshape(-1, C))
+        kernels_for(y).softmax_with_loss_backward(rows, t, scale, _rows(dx))
         return dx
+
+
+def _rows(x: Array) -> Array:
+    """x as (N, C)."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])

@@ -74,9 +74,10 @@ def cpu_kernel(parallel_above, flat=False):
 
         @functools.wraps(loop)
         def kernel(*args):
-            if flat:
-                args = [a.reshape(-1) if isinstance(a, np.ndarray) and a.ndim != 1 else a for a in args]
-            (parallel if args[0].size > parallel_above else serial)(*args)
+            first = args[0]
+            if flat and first.ndim != 1:
+                args = [a.ravel() if isinstance(a, np.ndarray) else a for a in args]
+            return (parallel if first.size > parallel_above else serial)(*args)
 
         return kernel
 

@@ -7,15 +7,46 @@ All arrays (N, C), contiguous, of one dtype; sums in that dtype, in vector-wide 
 Max shift: Blanchard, Higham, Higham, IMA J. Numer. Anal. 41 (2021).
 """
 
+import numpy as np
 from numba import prange
 
 from ._jit import cpu_kernel, jit
 from ._math import exp, row_max
 
+_LONG_ROW = 256  # from here on a row by itself fills its vectors
+_BLOCK = 4096  # elements
+
 
 @jit
-def exp_row(x, e):
-    """e <- exp(x - max x), of one row; returns max x and sum e."""
+def rows_at_once(classes):
+    """How many rows to hand to `exp_rows`: those that stay in the first-level cache."""
+    return max(1, _BLOCK // classes)
+
+
+@jit
+def exp_rows(x, e):
+    """e <- exp(x - max of its row); returns the maxima of the rows of x, and the sums of those of e."""
+    rows, classes = x.shape
+    m, s = np.empty(rows, x.dtype), np.empty(rows, x.dtype)
+    if classes >= _LONG_ROW:
+        for n in range(rows):
+            m[n], s[n] = _exp_row(x[n], e[n])
+        return m, s
+    for n in range(rows):
+        m[n] = row_max(x[n])
+        for c in range(classes):
+            e[n, c] = x[n, c] - m[n]
+    _exp_in_place(e.reshape(rows * classes))
+    for n in range(rows):
+        total = x.dtype.type(0)
+        for c in range(classes):
+            total += e[n, c]
+        s[n] = total
+    return m, s
+
+
+@jit
+def _exp_row(x, e):
     m = row_max(x)
     s = x.dtype.type(0)
     for c in range(x.size):
@@ -24,12 +55,23 @@ def exp_row(x, e):
     return m, s
 
 
+@jit
+def _exp_in_place(a):
+    for i in range(a.size):
+        a[i] = exp(a[i])
+
+
 @cpu_kernel(parallel_above=12_000)
 def softmax_forward(x, y):
-    for n in prange(x.shape[0]):
-        _, s = exp_row(x[n], y[n])
-        for c in range(x.shape[1]):
-            y[n, c] /= s
+    N, C = x.shape
+    block = rows_at_once(C)
+    for i in prange((N + block - 1) // block):
+        rows = slice(i * block, min(N, (i + 1) * block))
+        y_rows = y[rows]
+        _, s = exp_rows(x[rows], y_rows)
+        for n in range(s.size):
+            for c in range(C):
+                y_rows[n, c] /= s[n]
 
 
 @cpu_kernel(parallel_above=50_000)
