@@ -74,7 +74,7 @@ def test_data_of_another_dtype_than_the_network(dtype):
 
 
 def test_images():
-    x, t = data()
+    t = data()[1]
     model = TwoLayerNet(12, 5, 4, 1.0, dtype="float64", rng=0)
     images = np.random.default_rng(1).standard_normal((203, 3, 2, 2))
     other = TwoLayerNet(12, 5, 4, 1.0, dtype="float64", rng=0)
@@ -141,7 +141,7 @@ def test_what_is_left_to_the_layers(caplog, make, optimizer, reason):
 
 
 def test_wrong_labels_are_named_by_the_layer():
-    x, t = data()
+    x = data()[0]
     with pytest.raises(ValueError, match=r"SoftmaxWithLoss: t must hold class indices in \[0, 4\), got 4"):
         fit(net(), x, np.full(203, 4), True)
 

@@ -27,7 +27,7 @@ from ._gemm import (
     compiled_product,
 )
 from ._jit import jit, parallel_twin
-from ._math import exp, row_max
+from ._math import exp, log, row_max
 from ._tile import call, copy_bytes, itemsize, lanes, load, one_element, one_of, store, zero_of
 
 # Columns of the table: one row a stage. Addresses are 0 where there is no such array; strides and sizes in elements.
@@ -83,7 +83,7 @@ def _padded(features, size):
 def mlp_workspace(plan, batch_size, dtype):
     """Memory in which `mlp_train` keeps a batch's activations and gradients, for batches up to batch_size."""
     table = plan.table
-    per_sample = 2 * int(table[:, _WIDTH].sum()) + int(_padded(table[0, _IN], np.dtype(dtype).itemsize)) + 1
+    per_sample = 2 * int(table[:, _WIDTH].sum()) + int(_padded(table[0, _IN], np.dtype(dtype).itemsize)) + 2
     rows_of_weights = int(table[:, _IN].sum()) + len(table)
     return np.empty(per_sample * batch_size, dtype), _scratch(), np.zeros(rows_of_weights)
 
@@ -113,36 +113,41 @@ def _share(length, part, parts):
 
 @jit
 def _activate(kind, x, x_row, y, y_row, rows, columns, one):
-    """y = act(x), elementwise; y may be x."""
-    size, zero = itemsize(one), zero_of(one)
+    """y = act(x), elementwise."""
+    size = itemsize(one)
     for i in range(rows):
-        x_i, y_i = x + i * x_row * size, y + i * y_row * size
-        if kind == _RELU:
-            for j in range(columns):
-                store(y_i, j, zero if load(x_i, j, one) <= zero else load(x_i, j, one))
-        elif kind == _SIGMOID:
-            for j in range(columns):
-                store(y_i, j, one / (one + exp(-load(x_i, j, one))))
-        else:
-            for j in range(columns):
-                store(y_i, j, load(x_i, j, one))
+        copy_bytes(y + i * y_row * size, x + i * x_row * size, columns * size)
+    _activate_in_place(kind, y, y_row, rows, columns, one)
 
 
 @jit
-def _activation_gradient(kind, g, g_row, y, y_row, to, to_row, rows, columns, one):
-    """to = g · act'(x), of y = act(x), elementwise; to may be g."""
+def _activate_in_place(kind, y, y_row, rows, columns, one):
+    """y = act(y), elementwise. With one address: a loop that might write what it reads later is not vectorised."""
     size, zero = itemsize(one), zero_of(one)
+    if y_row == columns:
+        rows, columns = 1, rows * columns
     for i in range(rows):
-        g_i, y_i, to_i = g + i * g_row * size, y + i * y_row * size, to + i * to_row * size
+        y_i = y + i * y_row * size
         if kind == _RELU:
             for j in range(columns):
-                store(to_i, j, zero if load(y_i, j, one) <= zero else load(g_i, j, one))
+                store(y_i, j, zero if load(y_i, j, one) <= zero else load(y_i, j, one))
         elif kind == _SIGMOID:
             for j in range(columns):
-                store(to_i, j, load(g_i, j, one) * load(y_i, j, one) * (one - load(y_i, j, one)))
-        else:
+                store(y_i, j, one / (one + exp(-load(y_i, j, one))))
+
+
+@jit
+def _activation_gradient(kind, g, g_row, y, y_row, rows, columns, one):
+    """g = g · act'(x), of y = act(x), elementwise."""
+    size, zero = itemsize(one), zero_of(one)
+    for i in range(rows):
+        g_i, y_i = g + i * g_row * size, y + i * y_row * size
+        if kind == _RELU:
             for j in range(columns):
-                store(to_i, j, load(g_i, j, one))
+                store(g_i, j, zero if load(y_i, j, one) <= zero else load(g_i, j, one))
+        elif kind == _SIGMOID:
+            for j in range(columns):
+                store(g_i, j, load(g_i, j, one) * load(y_i, j, one) * (one - load(y_i, j, one)))
 
 
 @jit
@@ -160,7 +165,7 @@ def _stage_forward(engine, stage, x, x_row, y, y_row, rows, scratch, one):
         y, y_row, ending, stage[_B], 0, scratch, one,
     )  # fmt: skip
     if stage[_B] == 0 and act != _NONE:
-        _activate(act, y, y_row, y, y_row, rows, stage[_OUT], one)
+        _activate_in_place(act, y, y_row, rows, stage[_OUT], one)
 
 
 @jit
@@ -191,7 +196,7 @@ def _softmax(z, y):
 
 
 @jit
-def _loss_and_gradient(z, t, t_rows, order, first, scale, g, nll):
+def _loss_and_gradient(z, t, t_rows, order, first, scale, g, nll, sums):
     """nll = the losses of the rows of scores z; g = scale · (softmax(z) - t). Labels: see `mlp_train`."""
     n, classes = z.shape
     by_index, zero = t_rows.size == 0, zero_of(g)
@@ -213,30 +218,34 @@ def _loss_and_gradient(z, t, t_rows, order, first, scale, g, nll):
         s = zero
         for c in range(classes):
             s += g[r, c]
+        sums[r] = s
         label = order[first + r] if order.size > 0 else first + r
         if by_index:
             q = scale / s
             for c in range(classes):
                 g[r, c] *= q
             g[r, t[label]] -= scale
-            nll[r] += math.log(s)
         else:
             total = zero
             for c in range(classes):
                 total += t_rows[label, c]
             for c in range(classes):
                 g[r, c] = scale * (g[r, c] / s * total - t_rows[label, c])
-            nll[r] += total * math.log(s)
+            nll[r] += total * log(s)
+    if by_index:
+        for r in range(n):
+            nll[r] += log(sums[r])
 
 
 @jit
 def _memory(table, work, n):
-    """Where things lie in the workspace for a batch of n: addresses of outputs, gradients, gathered x; the losses."""
+    """Where things lie in the workspace for a batch of n: addresses of outputs, gradients, gathered x; losses, sums."""
     last = table.shape[0] - 1
     outputs = n * (table[last, _BEFORE] + table[last, _WIDTH])
     x_width = _padded(table[0, _IN], work.itemsize)
     base, size, nll = _address(work), work.itemsize, 2 * outputs + n * x_width
-    return base, base + outputs * size, base + 2 * outputs * size, x_width, work[nll : nll + n]
+    xs = base + 2 * outputs * size
+    return base, base + outputs * size, xs, x_width, work[nll : nll + n], work[nll + n : nll + 2 * n]
 
 
 @jit
@@ -244,7 +253,7 @@ def _rows_pass(engine, table, x, t, t_rows, order, first, work, n, part, parts, 
     """Forward, loss and gradients of one share of the batch's rows."""
     r0, r1 = _share(n, part, parts), _share(n, part + 1, parts)
     rows, one, size = r1 - r0, one_of(x), x.itemsize
-    ys, gs, xs, xs_row, nll = _memory(table, work, n)
+    ys, gs, xs, xs_row, nll, sums = _memory(table, work, n)
     a, a_row = _address(x) + r0 * x.shape[1] * size, x.shape[1]
     if order.size > 0:
         a, a_row = xs + r0 * xs_row * size, xs_row
@@ -263,16 +272,17 @@ def _rows_pass(engine, table, x, t, t_rows, order, first, work, n, part, parts, 
     z = work[start : start + rows * classes].reshape(rows, classes)
     start += (gs - ys) // size
     dz = work[start : start + rows * classes].reshape(rows, classes)
-    _loss_and_gradient(z, t, t_rows, order, first + r0, one / x.dtype.type(n), dz, nll[r0:r1])
+    _loss_and_gradient(z, t, t_rows, order, first + r0, one / x.dtype.type(n), dz, nll[r0:r1], sums[r0:r1])
     if table[last, _ACT] != _NONE:
-        g = _address(dz)
-        _activation_gradient(table[last, _ACT], g, classes, a, a_row, g, classes, rows, classes, one)
+        _activation_gradient(table[last, _ACT], _address(dz), classes, a, a_row, rows, classes, one)
     for s in range(last, 0, -1):
         stage, below = table[s], table[s - 1]
         g, g_row = gs + (n * stage[_BEFORE] + r0 * stage[_WIDTH]) * size, stage[_WIDTH]
         at, row, act = (n * below[_BEFORE] + r0 * below[_WIDTH]) * size, below[_WIDTH], below[_ACT]
         if stage[_W] == 0:
-            _activation_gradient(act, g, g_row, ys + at, row, gs + at, row, rows, below[_OUT], one)
+            for r in range(rows):
+                copy_bytes(gs + at + r * row * size, g + r * g_row * size, below[_OUT] * size)
+            _activation_gradient(act, gs + at, row, ys + at, row, rows, below[_OUT], one)
         else:
             ending = RELU_GRADIENT if act == _RELU else SIGMOID_GRADIENT if act == _SIGMOID else STORE
             call(
@@ -335,7 +345,7 @@ def _weights_pass(engine, table, x, order, work, squares, n, part, parts, differ
     known, to scale them by `rate` and update.
     """
     one, size = one_of(x), x.itemsize
-    ys, gs, xs, xs_row, _ = _memory(table, work, n)
+    ys, gs, xs, xs_row, _, _ = _memory(table, work, n)
     a, a_row = (xs, xs_row) if order.size > 0 else (_address(x), x.shape[1])
     total = 0
     for s in range(table.shape[0]):
