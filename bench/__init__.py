@@ -1,0 +1,1 @@
+"""fastnn measured against its peers: ``python -m bench.steps`` and ``python -m bench.startup``."""

@@ -1,0 +1,109 @@
+"""How everything is timed: contestants in turn, round by round, in one process, with rests between them."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import itertools
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+CHUNK = 0.002  # seconds that one measurement takes at least
+REST = 0.15  # threads of OpenBLAS and OpenMP spin on after their work, and slow down whoever comes next
+
+
+@dataclasses.dataclass
+class Contestant:
+    """What takes its turn.
+
+    Attributes
+    ----------
+    call, wait : callable
+        Does the work once; returns when all of it is done.
+    prepare : callable
+        Is called before each turn, untimed: sets the number of threads.
+    seconds : list of float
+        One measurement a round, per call.
+    """
+
+    call: Callable[[], Any]
+    wait: Callable[[], Any] = lambda: None
+    prepare: Callable[[], Any] = lambda: None
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def time(self, calls: int) -> float:
+        """Seconds a call."""
+        call, repeat = self.call, itertools.repeat(None, calls)
+        start = time.perf_counter()
+        for _ in repeat:
+            call()
+        self.wait()
+        return (time.perf_counter() - start) / calls
+
+    def calls_a_chunk(self) -> int:
+        """So many calls that they take `CHUNK` seconds."""
+        calls = 1
+        while (seconds := self.time(calls)) * calls < CHUNK:
+            calls = max(2 * calls, int(1.2 * CHUNK / seconds))
+        return calls
+
+    @property
+    def median(self) -> float:
+        """Seconds a call."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range of the rounds over their median."""
+        if len(self.seconds) < 3:
+            return 0.0
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return (high - low) / self.median
+
+
+def interleave(contestants: list[Contestant], rounds: int) -> float:
+    """Time every contestant once a round, in an order of its own each round.
+
+    Returns
+    -------
+    float
+        CPUs that other processes kept busy meanwhile, on average; NaN where the system does not tell.
+    """
+    calls = []
+    for c in contestants:
+        c.prepare()
+        calls.append(c.calls_a_chunk())
+        time.sleep(REST)
+    shuffled = random.Random(0)
+    turns = list(zip(contestants, calls, strict=True))
+    gc.collect()
+    gc.disable()
+    others, start = _others(), time.perf_counter()
+    try:
+        for _ in range(rounds):
+            shuffled.shuffle(turns)
+            for c, n in turns:
+                time.sleep(REST)
+                c.prepare()
+                if n > 1 or not c.seconds or c.seconds[-1] < 0.1:
+                    c.time(max(1, n // 2))  # caches, clock and threads awake; a whole training run needs no such thing
+                c.seconds.append(c.time(n))
+    finally:
+        gc.enable()
+    return (_others() - others) / (time.perf_counter() - start)
+
+
+def _others() -> float:
+    """CPU seconds since the start of the machine that were not this process's: of others, or of other machines."""
+    try:
+        with open("/proc/stat") as stat:
+            user, nice, system, _, _, irq, softirq, steal = map(int, stat.readline().split()[1:9])
+    except OSError:
+        return float("nan")
+    busy = user + nice + system + irq + softirq + steal
+    own = os.times()
+    return busy / os.sysconf("SC_CLK_TCK") - own.user - own.system
