@@ -46,7 +46,7 @@ SIGMOID_GRADIENT = 6  # C = AB · v · (1 - v)
 
 DEPTH_BYTES = 2048  # of a row of A in one block
 BLOCK_ROWS = 12 * TILE_ROWS  # rows of A in one block
-BLOCK_PANELS = 16  # panels of B in one block; a panel is two vectors wide
+BLOCK_COLUMNS = 512  # columns of B in one block: whole panels of two vectors, whatever the CPU and dtype
 PACK_A_COLUMNS = 512  # columns of B from which copying A pays
 PACK_B_ROWS = 128  # rows of A from which copying B pays
 _ALIGNMENT = 64  # A load that crosses a cache line costs two
@@ -88,7 +88,7 @@ def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
         padding = 2 * _ALIGNMENT // size
         a_bytes = (block_depth + padding) * _round_up(min(m, BLOCK_ROWS), lanes(alpha)) * size
     if _packs_b(m, b_col):
-        b_bytes = block_depth * min(_round_up(n, panel), BLOCK_PANELS * panel) * size
+        b_bytes = block_depth * min(_round_up(n, panel), BLOCK_COLUMNS) * size
     return _round_up(a_bytes, _ALIGNMENT), b_bytes
 
 
@@ -183,13 +183,12 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     alpha: 1 for all endings but STORE and UPDATE; its dtype is that of all.
     """
     size, panel = itemsize(alpha), 2 * lanes(alpha)
-    block_columns = BLOCK_PANELS * panel
     blocks, block_depth = _block_depth(depth, alpha)
     pack_a, pack_b = _packs_a(n, a_row, a_col, alpha), _packs_b(m, b_col)
     a_block = _round_up(scratch, _ALIGNMENT)
     b_block = a_block + _block_sizes(m, n, depth, a_row, a_col, b_col, alpha)[0]
-    for j0 in range(0, n, block_columns):
-        columns = min(block_columns, n - j0)
+    for j0 in range(0, n, BLOCK_COLUMNS):
+        columns = min(BLOCK_COLUMNS, n - j0)
         for block in range(blocks):
             k0 = block * block_depth
             kc = min(block_depth, depth - k0)
@@ -232,9 +231,8 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
 
 
 def _largest_scratch(itemsize):
-    panel, depth, padding = 2 * VECTORS.bytes // itemsize, DEPTH_BYTES // itemsize, 2 * _ALIGNMENT // itemsize
-    rows = BLOCK_ROWS + panel // 2
-    return ((depth + padding) * rows + depth * BLOCK_PANELS * panel) * itemsize + 2 * _ALIGNMENT
+    vector, depth, padding = VECTORS.bytes // itemsize, DEPTH_BYTES // itemsize, 2 * _ALIGNMENT // itemsize
+    return ((depth + padding) * (BLOCK_ROWS + vector) + depth * BLOCK_COLUMNS) * itemsize + 2 * _ALIGNMENT
 
 
 SCRATCH_BYTES = max(_largest_scratch(4), _largest_scratch(8))

@@ -152,7 +152,7 @@ layouts = st.sampled_from(["rows", "columns", "strided"])
 @settings(max_examples=300, deadline=None)
 @given(
     m=edges(_gemm.TILE_ROWS, _gemm.PACK_B_ROWS, _gemm.BLOCK_ROWS),
-    n=edges(PANEL["float64"], PANEL["float32"], _gemm.PACK_A_COLUMNS, _gemm.BLOCK_PANELS * PANEL["float32"]),
+    n=edges(PANEL["float64"], PANEL["float32"], _gemm.PACK_A_COLUMNS, _gemm.BLOCK_COLUMNS),
     depth=edges(16, _gemm.DEPTH_BYTES // 8, _gemm.DEPTH_BYTES // 4),
     dtype=st.sampled_from(DTYPES),
     ending=st.sampled_from(ENDINGS),
