@@ -160,7 +160,7 @@ def _pack_b(to, b, b_row, b_col, depth, columns, panel_size, alpha):
 def _activate(c, c_row, rows, columns, ending, v, v_row, alpha):
     """The part of an ending that is no tile's: over a block of C that is still in the cache."""
     size, zero, one = itemsize(alpha), zero_of(alpha), one_of(alpha)
-    if c_row == columns and v_row == columns:
+    if c_row == columns and (v_row == columns or ending == BIAS_SIGMOID):  # rows may be shorter than a vector
         rows, columns = 1, rows * columns
     for i in range(rows):
         c_i, v_i = c + i * c_row * size, v + i * v_row * size
