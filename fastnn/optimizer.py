@@ -78,8 +78,9 @@ class SGD:
         """
         for param, grad in _pairs(params, grads, "SGD"):
             dtype = param.dtype
+            lr = dtype.type(self.lr)
             known = (dtype is FLOAT32 or dtype is FLOAT64) and grad.dtype is dtype
-            fast = known and param.flags.carray and grad.flags.carray
-            # Transposed, strided and other arrays are left to NumPy.
-            k = kernels_for(param) if fast else get("ref")
-            k.sgd_update(grad, dtype.type(self.lr), param)
+            if known and param.flags.carray and grad.flags.carray:
+                kernels_for(param).sgd_update(grad.ravel(), lr, param.ravel())  # of views
+            else:  # transposed, strided and other arrays are left to NumPy
+                get("ref").sgd_update(grad, lr, param)

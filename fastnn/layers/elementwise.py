@@ -28,7 +28,7 @@ class Elementwise(Layer):
         """
         x = as_batch(x, type(self).__name__)
         y = self._outputs.empty(x.shape, x.dtype)
-        getattr(kernels_for(x), self._forward)(x, y)
+        getattr(kernels_for(x), self._forward)(x.ravel(), y.ravel())  # views: kernels compile for one axis only
         self._saved = y
         return y
 
@@ -48,5 +48,5 @@ class Elementwise(Layer):
         y = self._from_forward()
         dout = as_gradient(dout, y.shape, type(self).__name__).astype(y.dtype, copy=False)
         dx = self._input_grads.empty(y.shape, y.dtype)
-        getattr(kernels_for(y), self._backward)(dout, y, dx)
+        getattr(kernels_for(y), self._backward)(dout.ravel(), y.ravel(), dx.ravel())
         return dx

@@ -1,5 +1,6 @@
 """What all layers share."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -31,3 +32,8 @@ class Layer:
         if self._saved is None:
             raise RuntimeError(f"{type(self).__name__}: backward needs a forward before it")
         return self._saved
+
+
+def can_skip_input_gradient(thing: Any) -> bool:
+    """Whether the ``backward`` of a layer or a model takes ``input_gradient=False``; a user's own need not."""
+    return "input_gradient" in inspect.signature(thing.backward).parameters

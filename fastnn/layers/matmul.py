@@ -128,7 +128,9 @@ class MatMul(Layer):
             rows = rows.reshape(-1, W.shape[1])
         rows, x, W = as_operands(rows, x, W)
         k = kernels_for(rows)
-        grads = [g if g.dtype is x.dtype else np.empty(g.shape, x.dtype) for g in self.grads]
+        # The kernel writes where all is of one dtype, as nearly always; otherwise into arrays that are copied from.
+        dtype = x.dtype
+        grads = [g if g.dtype is dtype else np.empty(g.shape, dtype) for g in self.grads]
         getattr(k, self._backward_params)(x, rows, *grads)
         for kept, computed in zip(self.grads, grads, strict=True):
             if kept is not computed:
@@ -142,8 +144,9 @@ class MatMul(Layer):
     def _as_rows(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         """x as (samples, D), and the shape of its batch axes."""
         D = self.params[0].shape[0]
-        if x.ndim and x.shape[-1] == D:
-            return (x, x.shape[:1]) if x.ndim == 2 else (x.reshape(-1, D), x.shape[:-1])
+        shape = x.shape
+        if shape and shape[-1] == D:
+            return (x, shape[:1]) if len(shape) == 2 else (x.reshape(-1, D), shape[:-1])
         for batch_axes in (*range(1, x.ndim), 0):  # one batch axis, as the book has it, before none or several
             if math.prod(x.shape[batch_axes:]) == D:
                 return x.reshape(-1, D), x.shape[:batch_axes]

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from .. import serialize
 from .._arrays import Array
 from ..gradient import numerical_gradient
-from ..layers.layer import Layer
+from ..layers.layer import Layer, can_skip_input_gradient
 from .parameters import Parameters
 
 
@@ -52,6 +52,10 @@ class Network:
             for name, p, g in zip(layer.param_names, layer.params, layer.grads, strict=True):
                 params[f"{name}{i}"], grads[f"{name}{i}"] = p, g
         self.params, self.grads = Parameters(params), Parameters(grads)
+        # Where back-propagation may end: below lies nothing that learns.
+        first = next((layer for layer in self.layers.values() if layer.params), None)
+        self._lowest = first if first is not None and can_skip_input_gradient(first) else None
+        self._gradient_options = {"input_gradient": False} if can_skip_input_gradient(self) else {}
 
     def predict(self, x: ArrayLike) -> Any:
         """Scores of the classes: the output of the last layer before the loss."""
@@ -68,12 +72,27 @@ class Network:
         """The same as ``forward``, by the name of book 1."""
         return self.forward(x, t)
 
-    def backward(self, dout: float = 1.0) -> Any:
-        """Write the gradients of the last ``forward`` into ``grads``; returns the gradient for x."""
+    def backward(self, dout: float = 1.0, input_gradient: bool = True) -> Any:
+        """Write the gradients of the last ``forward`` into ``grads``.
+
+        Parameters
+        ----------
+        dout : float
+            Gradient for the loss.
+        input_gradient : bool
+            False where only ``grads`` is wanted: that saves up to a third of a training step.
+
+        Returns
+        -------
+        ndarray
+            The gradient for x. None without `input_gradient`.
+        """
         grad: Any = self.loss_layer.backward(dout)
         for layer in reversed(self.layers.values()):
+            if layer is self._lowest and not input_gradient:
+                return layer.backward(grad, input_gradient=False)
             grad = layer.backward(grad)
-        return grad
+        return grad if input_gradient else None
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
         """The share of samples whose largest score is the label's.
@@ -99,7 +118,7 @@ class Network:
     def gradient(self, x: ArrayLike, t: ArrayLike) -> Parameters:
         """The gradients of the loss, by back-propagation: ``grads`` itself, which the next call overwrites."""
         self.forward(x, t)
-        self.backward()
+        self.backward(**self._gradient_options)
         return self.grads
 
     def numerical_gradient(self, x: ArrayLike, t: ArrayLike) -> Parameters:

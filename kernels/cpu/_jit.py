@@ -66,7 +66,8 @@ def cpu_kernel(parallel_above, flat=False):
     parallel_above : int
         Elements of the first array above which waking the threads pays (measured: bench/RESULTS.md).
     flat : bool
-        Elementwise: hand the loop its arrays, which may have any shape, as one-dimensional views.
+        Elementwise: hand the loop its arrays, which may have any shape, as one-dimensional views. (Not by reshape in
+        the loop's function: parallel, Numba 0.68 then drops writes to outputs, which it does not see behind the views.)
     """
 
     def decorate(loop):

@@ -19,7 +19,7 @@ def softmax_with_loss_forward(x, t, y, nll):
         shifted = x - x.max(axis=1, keepdims=True)
         log_s = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         if t.ndim == 1:
-            known = (0 <= t) & (t < x.shape[1])
+            known = (t >= 0) & (t < x.shape[1])
             nll[...] = np.where(known, (log_s - shifted)[np.arange(len(t)), np.where(known, t, 0)], np.nan)
         else:
             np.sum(np.where(t == 0, 0, t * (log_s - shifted)), axis=1, out=nll)

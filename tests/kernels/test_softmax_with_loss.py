@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from fastnn.kernels import cpu, ref
 from tests.tolerances import TOL
 
-SHAPES = [(1, 1), (3, 7), (5, 1025), (2000, 10), (64, 1000)]
+SHAPES = [(1, 1), (3, 7), (5, 1025), (2000, 10), (100, 255), (100, 256), (64, 1000)]
 
 
 def run(k, x, t, scale=0.5):
@@ -86,3 +86,19 @@ def test_nan_and_infinity_come_out(k, dtype):
     for values in got.values():
         assert np.isnan(values[:2]).all()
         assert np.isfinite(values[2]).all()
+
+
+@pytest.mark.parametrize("k", [cpu, ref], ids=["cpu", "ref"])
+@pytest.mark.parametrize("bad", [-1, 3, 2**62, -(2**62)])
+def test_unknown_classes_cost_nan(k, bad, rng):
+    x = rng.standard_normal((4, 3))
+    y, nll = np.empty_like(x), np.empty(4)
+    assert np.isnan(k.softmax_with_loss_forward(x, np.array([0, bad, 2, 1]), y, nll))
+    assert_allclose(np.isnan(nll), [False, True, False, False])
+
+
+@pytest.mark.parametrize("k", [cpu, ref], ids=["cpu", "ref"])
+def test_forward_returns_the_mean(k, rng):
+    x, t = rng.standard_normal((500, 100)).astype("float32"), rng.integers(100, size=500)
+    nll = np.empty(500, "float32")
+    assert_allclose(k.softmax_with_loss_forward(x, t, np.empty_like(x), nll), nll.mean(dtype="float64"), rtol=1e-14)

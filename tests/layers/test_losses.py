@@ -191,3 +191,11 @@ def test_sigmoid_errors(x, t, error, message):
 def test_backward_needs_forward(layer):
     with pytest.raises(RuntimeError, match="backward needs a forward before it"):
         layer.backward()
+
+
+def test_labels_that_change_between_forward_and_backward_cannot_write_elsewhere(rng):
+    x, t = rng.standard_normal((4, 3)), np.array([0, 1, 2, 0])
+    layer = SoftmaxWithLoss()
+    layer.forward(x, t)
+    t[1] = 2**40
+    assert_array_equal(layer.backward()[1], layer.y[1] / 4)

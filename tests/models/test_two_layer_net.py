@@ -3,7 +3,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn import config
-from fastnn.models import TwoLayerNet
+from fastnn.layers import Affine, Relu, SoftmaxWithLoss
+from fastnn.models import Network, TwoLayerNet
 from fastnn.optimizer import SGD
 
 
@@ -160,3 +161,45 @@ def test_errors(arguments, message):
     with pytest.raises(ValueError) as caught:
         TwoLayerNet(**{"input_size": 2, "hidden_size": 5, "output_size": 3, **arguments})
     assert str(caught.value) == message
+
+
+def test_backward_may_leave_out_the_gradient_for_the_input(rng):
+    net = TwoLayerNet(6, 5, 3, rng=0)
+    x, t = rng.standard_normal((4, 6)), rng.integers(3, size=4)
+    net.forward(x, t)
+    assert net.backward().shape == x.shape
+    want = [g.copy() for g in net.grads]
+    for g in net.grads:
+        g[...] = np.nan
+    assert net.backward(input_gradient=False) is None
+    for got, expected in zip(net.grads, want, strict=True):
+        assert_array_equal(got, expected)
+
+
+def test_layers_and_models_with_a_backward_of_their_own_are_not_bypassed(rng):
+    class Twice(Affine):
+        def backward(self, dout):
+            dx = super().backward(dout)
+            self.dW[...] *= 2
+            return dx
+
+    class Counted(Network):
+        def backward(self, dout=1.0):
+            self.count = getattr(self, "count", 0) + 1
+            return super().backward(dout)
+
+    x, t, W = rng.standard_normal((4, 6)), rng.integers(3, size=4), rng.standard_normal((6, 3))
+    plain = Network({"a": Affine(W, np.zeros(3))}, SoftmaxWithLoss())
+    own = Counted({"a": Twice(W, np.zeros(3))}, SoftmaxWithLoss())
+    assert_array_equal(own.gradient(x, t)["W1"], 2 * plain.gradient(x, t)["W1"])
+    assert own.count == 1
+    Network({"a": Twice(W, np.zeros(3))}, SoftmaxWithLoss()).gradient(x, t)
+
+
+def test_back_propagation_ends_at_the_lowest_layer_with_parameters(rng):
+    class Untouchable(Relu):
+        def backward(self, dout):
+            raise AssertionError
+
+    net = Network({"r": Untouchable(), "a": Affine(rng.standard_normal((6, 3)), np.zeros(3))}, SoftmaxWithLoss())
+    net.gradient(rng.standard_normal((4, 6)), rng.integers(3, size=4))
