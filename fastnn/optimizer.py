@@ -1,6 +1,6 @@
 """Optimizers: ``update(params, grads)`` for lists (book 2) and for mappings by name (book 1)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ._arrays import FLOAT32, FLOAT64, Array, kernels_for
@@ -9,27 +9,25 @@ from .kernels import get
 __all__ = ["SGD"]
 
 
-def _pairs(
-    params: Sequence[Array] | Mapping[str, Array], grads: Sequence[Array] | Mapping[str, Array], who: str
-) -> Iterable[tuple[Array, Array]]:
+def _pairs(params: Any, grads: Any, who: str) -> list[tuple[Array, Array]]:
     """Each parameter with its gradient, checked to have its shape."""
-    keys: Iterable[Any]
-    if hasattr(params, "keys") and hasattr(grads, "keys"):
-        keys = params.keys()
-        if list(grads.keys()) == list(keys):
-            pairs = list(zip(params.values(), grads.values(), strict=True))
-        elif missing := [key for key in keys if key not in grads]:
-            raise ValueError(f"{who}: grads has no {missing[0]!r}")
-        else:
-            pairs = [(params[key], grads[key]) for key in keys]
-    elif hasattr(params, "keys") or hasattr(grads, "keys"):
+    named = hasattr(params, "keys")
+    if named != hasattr(grads, "keys"):
         raise TypeError(f"{who}: params and grads must both be lists or both be mappings")
-    elif len(params) != len(grads):
-        raise ValueError(f"{who}: params and grads must be of one length, got {len(params)} and {len(grads)}")
+    keys = list(params.keys()) if named else range(len(params))
+    if not named:
+        if len(params) != len(grads):
+            raise ValueError(f"{who}: params and grads must be of one length, got {len(params)} and {len(grads)}")
+        pairs = list(zip(params, grads, strict=True))
+    elif keys == list(grads.keys()):
+        pairs = list(zip(params.values(), grads.values(), strict=True))
+    elif missing := [key for key in keys if key not in grads]:
+        raise ValueError(f"{who}: grads has no {missing[0]!r}")
     else:
-        keys, pairs = range(len(params)), list(zip(params, grads, strict=True))
-    for key, (param, grad) in zip(keys, pairs, strict=True):
+        pairs = [(params[key], grads[key]) for key in keys]
+    for i, (param, grad) in enumerate(pairs):
         if param.shape != grad.shape:
+            key = keys[i]
             raise ValueError(
                 f"{who}: grads[{key!r}] must have the shape {param.shape} of params[{key!r}], got {grad.shape}"
             )
@@ -76,11 +74,13 @@ class SGD:
         TypeError
             Where one is a mapping and the other is not.
         """
+        dtype = None
         for param, grad in _pairs(params, grads, "SGD"):
-            dtype = param.dtype
-            lr = dtype.type(self.lr)
-            known = (dtype is FLOAT32 or dtype is FLOAT64) and grad.dtype is dtype
-            if known and param.flags.carray and grad.flags.carray:
+            if param.dtype is not dtype:  # mostly once
+                dtype = param.dtype
+                lr = dtype.type(self.lr)
+                known = dtype is FLOAT32 or dtype is FLOAT64
+            if known and grad.dtype is dtype and param.flags.carray and grad.flags.carray:
                 kernels_for(param).sgd_update(grad.ravel(), lr, param.ravel())  # of views
             else:  # transposed, strided and other arrays are left to NumPy
                 get("ref").sgd_update(grad, lr, param)

@@ -1,6 +1,9 @@
 from numpy.typing import ArrayLike
 
+from .._arrays import Array
 from .matmul import MatMul, grad, param
+from .relu import Relu
+from .sigmoid import Sigmoid
 
 
 class Affine(MatMul):
@@ -50,3 +53,9 @@ class Affine(MatMul):
         W, b = self.params
         if b.shape != W.shape[1:]:
             raise ValueError(f"Affine: b must have shape {W.shape[1:]} to fit W of shape {W.shape}, got {b.shape}")
+
+    def forward_activated(self, x: ArrayLike, activation: Relu | Sigmoid) -> Array:
+        """``activation.forward(self.forward(x))`` in one pass; both are ready for backward."""
+        y = self._multiply(x, activation.after_affine, activation._outputs)
+        activation._saved = y
+        return y

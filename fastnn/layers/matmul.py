@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, as_batch, as_gradient, as_operands, as_parameter, kernels_for
+from .._arrays import Array, Outputs, as_batch, as_gradient, as_operands, as_parameter, kernels_for
 from .layer import Layer
 
 
@@ -97,12 +97,15 @@ class MatMul(Layer):
         TypeError
             Where x does not hold real numbers.
         """
+        return self._multiply(x, self._forward, self._outputs)
+
+    def _multiply(self, x: ArrayLike, kernel: str, outputs: Outputs) -> Array:
         x = as_batch(x, type(self).__name__)
         rows, lead = self._as_rows(x)
         operands = as_operands(rows, *self.params)
         rows = operands[0]
-        out = self._outputs.empty((rows.shape[0], operands[1].shape[1]), rows.dtype)
-        getattr(kernels_for(rows), self._forward)(*operands, out)
+        out = outputs.empty((rows.shape[0], operands[1].shape[1]), rows.dtype)
+        getattr(kernels_for(rows), kernel)(*operands, out)
         self._saved = rows, x.shape, lead
         return out if len(lead) == 1 else out.reshape(*lead, -1)
 

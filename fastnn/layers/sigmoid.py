@@ -18,3 +18,4 @@ class Sigmoid(Elementwise):
     """
 
     _forward, _backward = "sigmoid_forward", "sigmoid_backward"
+    after_affine = "affine_sigmoid_forward"

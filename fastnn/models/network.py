@@ -1,3 +1,4 @@
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike
 from .. import serialize
 from .._arrays import Array
 from ..gradient import numerical_gradient
+from ..layers import Affine, Relu, Sigmoid
 from ..layers.layer import Layer, can_skip_input_gradient
 from .parameters import Parameters
 
@@ -60,8 +62,16 @@ class Network:
     def predict(self, x: ArrayLike) -> Any:
         """Scores of the classes: the output of the last layer before the loss."""
         out: Any = x
-        for layer in self.layers.values():
-            out = layer.forward(out)
+        layers = list(self.layers.values())
+        done = None  # by the layer before it
+        for layer, following in itertools.zip_longest(layers, layers[1:]):
+            if layer is done:
+                done = None
+            # Exactly these types: subclasses may have a forward of their own.
+            elif type(layer) is Affine and (type(following) is Relu or type(following) is Sigmoid):
+                out, done = layer.forward_activated(out, following), following
+            else:
+                out = layer.forward(out)
         return out
 
     def forward(self, x: ArrayLike, t: ArrayLike) -> Any:

@@ -2,7 +2,13 @@
 
 import numpy as xp
 
-from .affine import affine_backward_input, affine_backward_params, affine_forward
+from .affine import (
+    affine_backward_input,
+    affine_backward_params,
+    affine_forward,
+    affine_relu_forward,
+    affine_sigmoid_forward,
+)
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
 from .mlp import mlp_plan, mlp_predict, mlp_predict_workspace, mlp_train, mlp_workspace
 from .relu import relu_backward, relu_forward
@@ -16,6 +22,8 @@ __all__ = [
     "affine_backward_input",
     "affine_backward_params",
     "affine_forward",
+    "affine_relu_forward",
+    "affine_sigmoid_forward",
     "matmul_backward_input",
     "matmul_backward_params",
     "matmul_forward",

@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn import config
-from fastnn.layers import Affine, Relu, SoftmaxWithLoss
+from fastnn.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
 from fastnn.models import Network, TwoLayerNet
 from fastnn.optimizer import SGD
 
@@ -203,3 +203,42 @@ def test_back_propagation_ends_at_the_lowest_layer_with_parameters(rng):
 
     net = Network({"r": Untouchable(), "a": Affine(rng.standard_normal((6, 3)), np.zeros(3))}, SoftmaxWithLoss())
     net.gradient(rng.standard_normal((4, 6)), rng.integers(3, size=4))
+
+
+@pytest.mark.parametrize("activation", [Relu, Sigmoid])
+@pytest.mark.parametrize("shape", [(4, 6), (2, 2, 6), (6,), (4, 2, 3)])
+def test_fused_layers_compute_what_they_do_one_by_one(activation, shape, rng):
+    x = rng.standard_normal(shape)
+    layers = {
+        "a": Affine(rng.standard_normal((6, 5)), rng.standard_normal(5)),
+        "f": activation(),
+        "b": Affine(rng.standard_normal((5, 3)), rng.standard_normal(3)),
+        "g": activation(),
+    }
+    net = Network(layers, SoftmaxWithLoss())
+    want = x
+    for layer in layers.values():
+        want = layer.forward(want)
+    dout = rng.standard_normal(want.shape)
+
+    def backward():
+        grad = dout
+        for layer in reversed(layers.values()):
+            grad = layer.backward(grad)
+        return grad
+
+    dx = backward()
+    grads = [g.copy() for g in net.grads]
+    assert_allclose(net.predict(x), want, rtol=1e-13)
+    assert_allclose(backward(), dx, rtol=1e-12)
+    for got, expected in zip(net.grads, grads, strict=True):
+        assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_activations_with_a_forward_of_their_own_are_not_bypassed():
+    class Negative(Relu):
+        def forward(self, x):
+            return -super().forward(x)
+
+    net = Network({"a": Affine(np.eye(2), np.zeros(2)), "f": Negative(), "r": Relu()}, SoftmaxWithLoss())
+    assert_array_equal(net.predict(np.array([[1.0, 2.0]])), [[0.0, 0.0]])
