@@ -101,16 +101,15 @@ class _Network:
         self.params: list[Array] = []
         self.refresh()
 
-    def refresh(self) -> bool:
-        """Take notice of exchanged parameters; whether there were any."""
+    def refresh(self) -> None:
+        """Take notice of exchanged parameters: `plan` is another object then."""
         i = 0
         for layer in self._products:
             for p in layer.params:
                 if i == len(self.params) or p is not self.params[i]:
                     self._describe()
-                    return True
+                    return
                 i += 1
-        return False
 
     def _describe(self) -> None:
         params = [p for layer in self._products for p in layer.params]
@@ -148,6 +147,7 @@ class _Network:
 
     def rows(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """x as contiguous samples (N, D) in the network's dtype, and the shape of its batch axes."""
+        self.refresh()
         x = as_batch(x, _WHO)
         if x.ndim == 2 and x.shape[1] == self.features:
             rows, lead = x, x.shape[:1]
@@ -176,6 +176,7 @@ class CompiledStep:
         self._optimizer = optimizer
         self._max_norm = 0.0 if max_grad is None else float(max_grad)
         self._network = _Network(model, needs_loss=True)
+        self._plan: Any = None  # that the workspace is for
         self._batch_size = 0
         self._workspace: Any = None
         self._loss = np.empty(1)
@@ -203,9 +204,8 @@ class CompiledStep:
             Where x or t do not fit the network; then nothing has changed.
         """
         rows, lead = self._network.rows(x)
-        indices, label_rows = self._quick_labels(t, rows.shape[0], lead)
-        n, lr = rows.shape[0], self._optimizer.lr
-        if not self._run(rows, indices, label_rows, self._no_order, n, lr, self._max_norm, self._loss):
+        labels = self._quick_labels(t, lead)
+        if not self._run(rows, labels, self._no_order, rows.shape[0], self._optimizer.lr, self._max_norm, self._loss):
             self._network.labels(t, lead)  # says what is wrong
         return self._loss[0]
 
@@ -258,43 +258,63 @@ class CompiledStep:
         return self._network.labels(t, (n,))
 
     def steps(self, x: Array, labels: Array, order: Array, batch_size: int) -> Array:
-        """One step for each whole batch of ``order``, which holds rows of `x` and `labels` as `data` returns them."""
+        """One step for each whole batch of rows of `x` and `labels`, which are as `data` returns them.
+
+        Parameters
+        ----------
+        x, labels : ndarray
+            Samples and labels.
+        order : ndarray
+            Row numbers, batch by batch.
+        batch_size : int
+            Samples a step.
+
+        Returns
+        -------
+        ndarray
+            (len(order) // batch_size,) float64: the mean loss of each step.
+
+        Raises
+        ------
+        ValueError
+            Where they are not.
+        """
         return self._steps(x, labels, order, batch_size, self._optimizer.lr, self._max_norm)
 
     def _steps(self, x: Array, labels: Array, order: Array, batch_size: int, lr: float, max_norm: float) -> Array:
+        network = self._network
+        network.refresh()
+        if not (x.shape == (len(labels), network.features) and x.dtype == network.dtype and x.flags.carray):
+            raise ValueError(f"{_WHO}: steps needs x and labels as data returns them, got x {x.dtype} {x.shape}")
+        order = np.require(order, np.intp, "CAW")
+        if order.size < batch_size or np.maximum.reduce(order.view(np.uintp)) >= len(x):
+            raise ValueError(f"{_WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
         losses = np.empty(len(order) // batch_size)
-        by_index = labels.ndim == 1
-        t, t_rows = (labels, self._no_rows) if by_index else (self._no_indices, labels)
-        self._run(x, t, t_rows, order, batch_size, lr, max_norm, losses)
+        if self._run(x, labels, order, batch_size, lr, max_norm, losses) < len(losses):
+            raise ValueError(f"{_WHO}: steps needs labels as data returns them, got some out of range or not finite")
         return losses
 
-    def _quick_labels(self, t: ArrayLike, n: int, lead: tuple[int, ...]) -> tuple[Array, Array]:
-        """Class indices and label rows, one of them empty; range and NaN are left to the kernel."""
+    def _quick_labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
+        """The labels converted; their range, and NaN, are left to the kernel."""
         if isinstance(t, np.ndarray) and len(lead) == 1:
             if t.shape == lead and t.dtype.kind in "iu":
-                return (t if t.dtype is _INTP and t.flags.carray else np.require(t, _INTP, "CAW")), self._no_rows
-            if t.shape == (n, self._network.classes) and n * self._network.classes > 1:
+                return t if t.dtype is _INTP and t.flags.carray else np.require(t, _INTP, "CAW")
+            if t.shape == (*lead, self._network.classes) and t.size > 1:
                 rows = as_floats(t, _WHO, "t")
-                return self._no_indices, rows if rows.dtype is self._network.dtype else rows.astype(self._network.dtype)
-        labels = self._network.labels(t, lead)
-        return (labels, self._no_rows) if labels.ndim == 1 else (self._no_indices, labels)
+                return rows if rows.dtype is self._network.dtype else rows.astype(self._network.dtype)
+        return self._network.labels(t, lead)
 
     def _run(
-        self,
-        x: Array,
-        t: Array,
-        t_rows: Array,
-        order: Array,
-        batch_size: int,
-        lr: float,
-        max_norm: float,
-        losses: Array,
-    ) -> bool:
+        self, x: Array, labels: Array, order: Array, batch_size: int, lr: float, max_norm: float, losses: Array
+    ) -> int:
+        """How many steps were done: fewer than losses, where a label is wrong."""
         network = self._network
-        if network.refresh() or batch_size > self._batch_size:
-            self._batch_size = max(batch_size, self._batch_size)
+        if network.plan is not self._plan or batch_size > self._batch_size:
+            self._plan, self._batch_size = network.plan, max(batch_size, self._batch_size)
             self._workspace = network.kernels.mlp_workspace(network.plan, self._batch_size, network.dtype)
-        done: bool = network.kernels.mlp_train(
+            self._no_rows = np.empty((0, 0), network.dtype)
+        t, t_rows = (labels, self._no_rows) if labels.ndim == 1 else (self._no_indices, labels)
+        done: int = network.kernels.mlp_train(
             network.plan, self._workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses
         )
         return done
@@ -343,9 +363,8 @@ class CompiledPrediction:
                 f"{_WHO}: out must be a contiguous {network.dtype} array of shape {(*lead, network.classes)}, got "
                 + (f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__)
             )
-        changed = network.refresh()
         memory = self._memory.__dict__
-        if changed or memory.get("plan") is not network.plan:
+        if memory.get("plan") is not network.plan:
             memory["plan"] = network.plan
             memory["workspace"] = network.kernels.mlp_predict_workspace(network.plan, network.dtype)
         flat = out if out.ndim == 2 else out.reshape(-1, network.classes)

@@ -152,6 +152,38 @@ def test_epoch_is_the_steps_in_the_order_of_the_generator():
     assert len(fastnn.compile(model, SGD(0.2)).epoch(x, np.eye(4)[t], batch_size=100, rng=0)) == 1
 
 
+def test_steps_take_only_what_data_returns():
+    x, t = batch(30)
+    step = fastnn.compile(net(), SGD(0.2))
+    rows, labels = step.data(x, t)
+    assert step.steps(rows, labels, np.arange(30), 7).shape == (4,)
+    for arguments, message in [
+        (
+            (rows[:, :5], labels, np.arange(30), 7),
+            "steps needs x and labels as data returns them, got x float64 (30, 5)",
+        ),
+        ((rows, labels, np.arange(31), 7), "order must hold at least 7 rows in [0, 30)"),
+        ((rows, labels, np.arange(-1, 20), 7), "order must hold at least 7 rows in [0, 30)"),
+        ((rows, labels, np.arange(6), 7), "order must hold at least 7 rows in [0, 30)"),
+        (
+            (rows, labels + 4, np.arange(30), 7),
+            "steps needs labels as data returns them, got some out of range or not finite",
+        ),
+    ]:
+        with pytest.raises(ValueError) as caught:
+            step.steps(*arguments)
+        assert str(caught.value) == f"fastnn.compile: {message}"
+
+
+def test_gradient_changes_no_parameter():
+    x, t = batch()
+    model, other = net(), net()
+    loss = fastnn.compile(model, SGD(0.2), max_grad=1e-3).gradient(x, t)
+    assert_allclose(loss, other.forward(x, t))
+    other.backward()
+    assert_same(model, other)
+
+
 def test_epoch_draws_from_the_global_state_by_default():
     x, t = batch()
     state = np.random.get_state()

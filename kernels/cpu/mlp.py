@@ -394,24 +394,26 @@ def _weights_pass(engine, table, x, order, work, squares, n, part, parts, differ
 
 
 @jit
-def _fits(t, t_rows, classes):
-    """Whether the labels are in range, or finite."""
+def _fits(t, t_rows, order, first, n, classes):
+    """Whether the labels of a batch are in range, or finite."""
     good = True
-    for i in range(t.size):
-        good &= (t[i] >= 0) & (t[i] < classes)
-    for i in range(t_rows.shape[0]):
-        for c in range(t_rows.shape[1]):
-            good &= math.isfinite(t_rows[i, c])
+    for r in range(first, first + n):
+        label = order[r] if order.size > 0 else r
+        if t_rows.size == 0:
+            good &= (t[label] >= 0) & (t[label] < classes)
+        else:
+            for c in range(classes):
+                good &= math.isfinite(t_rows[label, c])
     return good
 
 
 def _train(engine, table, x, t, t_rows, order, n, work, scratch, squares, lr, max_norm, losses, threads):
-    if order.size == 0 and not _fits(t, t_rows, table[table.shape[0] - 1, _OUT]):
-        return False
     one = one_of(x)
     row_parts = max(1, min(threads, n // _MIN_ROWS))
     clip = max_norm > 0.0
     for batch in range(losses.size):
+        if not _fits(t, t_rows, order, batch * n, n, table[table.shape[0] - 1, _OUT]):
+            return batch
         rate = one
         for phase in range(3 if clip else 2):
             parts = row_parts if phase == 0 else threads
@@ -436,7 +438,7 @@ def _train(engine, table, x, t, t_rows, order, n, work, scratch, squares, lr, ma
         for r in range(n):
             loss += nll[r]
         losses[batch] = loss / n
-    return True
+    return losses.size
 
 
 _train_serial, _train_parallel = jit(_train), parallel_twin(_train)
@@ -473,13 +475,12 @@ def _threads(plan, n):
 
 
 def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses):
-    """Train on ``len(losses)`` batches.
+    """Train on ``len(losses)`` batches; returns how many were done: it ends before one with a wrong label.
 
     plan, workspace: of `mlp_plan` and `mlp_workspace`. x (N, D) contiguous. t (N,) intp class indices, and t_rows
-    (0, 0); or t (0,) and label rows t_rows (N, C). order: intp indices of the rows of x, batch by batch; or empty, and
-    the N = batch_size rows are the one batch: then labels are checked, and False is returned, and nothing done, where
-    one is out of range or not finite. lr: 0.0 for gradients only. max_norm: of all gradients together; 0.0 for no
-    clipping. losses: float64.
+    (0, 0); or t (0,) and label rows t_rows (N, C). A label is wrong that is out of range or not finite. order: intp
+    indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the one batch. lr: 0.0 for
+    gradients only. max_norm: of all gradients together; 0.0 for no clipping. losses: float64.
     """
     work, scratch, squares = workspace
     threads = _threads(plan, batch_size)

@@ -43,11 +43,12 @@ def _outputs(plan, x):
 
 
 def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses):
-    labels, classes = (t, next(W for W, *_ in reversed(plan) if W is not None).shape[1]) if t.size else (t_rows, None)
-    if order.size == 0 and not (np.all((t >= 0) & (t < classes)) if t.size else np.isfinite(t_rows).all()):
-        return False
+    classes = next(W for W, *_ in reversed(plan) if W is not None).shape[1]
+    labels = t if t.size else t_rows
     for batch in range(len(losses)):
         rows = order[batch * batch_size : (batch + 1) * batch_size] if order.size else slice(None)
+        if not (np.all((t[rows] >= 0) & (t[rows] < classes)) if t.size else np.isfinite(t_rows[rows]).all()):
+            return batch
         outputs = _outputs(plan, x[rows])
         g, nll = np.empty_like(outputs[-1]), np.empty_like(outputs[-1][:, 0])
         softmax_with_loss_forward(outputs[-1], labels[rows], g, nll)
@@ -68,7 +69,7 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, lo
             if max_norm > 0:
                 grad *= p.dtype.type(min(1, max_norm / (norm + 1e-6)))
             sgd_update(grad, p.dtype.type(lr), p)
-    return True
+    return len(losses)
 
 
 def mlp_predict(plan, workspace, x, probabilities, out):

@@ -53,7 +53,7 @@ def train(k, plan_stages, x, t, t_rows, order, batch_size, lr=0.1, max_norm=0.0)
     losses = np.full(len(order) // batch_size if len(order) else 1, np.nan)
     plan = k.mlp_plan(plan_stages)
     workspace = k.mlp_workspace(plan, batch_size + 3, x.dtype)
-    assert k.mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses)
+    assert k.mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses) == len(losses)
     return losses
 
 
@@ -153,9 +153,19 @@ def test_a_label_out_of_range_changes_nothing(bad):
     for k in (cpu, ref):
         plan = k.mlp_plan(own)
         args = np.ones((3, 4)), t, np.empty((0, 0)), NO_ORDER, 3, 0.1, 0.0, np.empty(1)
-        assert not k.mlp_train(plan, k.mlp_workspace(plan, 3, "float64"), *args)
+        assert k.mlp_train(plan, k.mlp_workspace(plan, 3, "float64"), *args) == 0
         for a, b in zip(own[0][:2], before, strict=True):
             assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("k", [cpu, ref])
+def test_training_ends_before_the_batch_with_a_wrong_label(k):
+    own = stages(*mlp(4, 5, 3), "float64")
+    plan, losses = k.mlp_plan(own), np.full(3, np.nan)
+    t = np.array([0, 1, 2, 0, 3, 1])  # the second batch of the order has the 3
+    args = np.ones((6, 4)), t, np.empty((0, 0)), np.array([0, 1, 4, 5, 2, 3]), 2, 0.1, 0.0, losses
+    assert k.mlp_train(plan, k.mlp_workspace(plan, 2, "float64"), *args) == 1
+    assert list(np.isfinite(losses)) == [True, False, False]
 
 
 def test_nan_comes_out():
