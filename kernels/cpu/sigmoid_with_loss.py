@@ -1,6 +1,7 @@
 """Sigmoid with binary cross-entropy. Sibling: kernels/ref/sigmoid_with_loss.py.
 
-y = 1 / (1 + exp(-x))      nll = max(x, 0) - x·t + log(1 + exp(-|x|))      dx = scale · (y - t)
+y = 1 / (1 + exp(-x))      dx = scale · (y - t)
+nll = log(1 + exp(-|x|)) + (x · (1 - t) if x > 0 else -x · t)      without the difference of x and x · t
 
 All arrays contiguous, of one shape and dtype, any number of axes; t in [0, 1].
 """
@@ -15,10 +16,10 @@ from ._math import exp
 
 @cpu_kernel(parallel_above=12_000, flat=True)
 def sigmoid_with_loss_forward(x, t, y, nll):
-    zero, one = x.dtype.type(0), x.dtype.type(1)
+    one = x.dtype.type(1)
     for i in prange(x.size):
         y[i] = one / (one + exp(-x[i]))
-        nll[i] = (zero if x[i] <= 0 else x[i]) - x[i] * t[i] + math.log1p(exp(-abs(x[i])))
+        nll[i] = math.log1p(exp(-abs(x[i]))) + (x[i] * (one - t[i]) if x[i] > 0 else -x[i] * t[i])
 
 
 @cpu_kernel(parallel_above=50_000, flat=True)

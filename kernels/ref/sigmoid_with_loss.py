@@ -1,6 +1,7 @@
 """Sigmoid with binary cross-entropy, in NumPy. Sibling: kernels/cpu/sigmoid_with_loss.py.
 
-y = 1 / (1 + exp(-x))      nll = max(x, 0) - x·t + log(1 + exp(-|x|))      dx = scale · (y - t)
+y = 1 / (1 + exp(-x))      dx = scale · (y - t)
+nll = log(1 + exp(-|x|)) + (x · (1 - t) if x > 0 else -x · t)      without the difference of x and x · t
 
 All arrays of one shape, any number of axes; t in [0, 1].
 """
@@ -12,7 +13,7 @@ from .sigmoid import sigmoid_forward
 
 def sigmoid_with_loss_forward(x, t, y, nll):
     sigmoid_forward(x, y)
-    nll[...] = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
+    nll[...] = np.log1p(np.exp(-np.abs(x))) + np.where(x > 0, x * (1 - t), -x * t)
 
 
 def sigmoid_with_loss_backward(y, t, scale, dx):
