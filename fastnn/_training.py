@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .layers.layer import can_skip_input_gradient
 from .util import clip_grads, remove_duplicate
 
 
@@ -28,7 +29,7 @@ class Model(Protocol):
         """Return the loss of the mini-batch."""
 
     def backward(self) -> Any:
-        """Write the gradients of that loss into `grads`."""
+        """Write the gradients of that loss into `grads`; with ``input_gradient=False`` only those, if it knows that."""
 
 
 class Optimizer(Protocol):
@@ -49,6 +50,7 @@ class TrainingLoop:
         self.eval_interval: int | None = None
         self.current_epoch = 0
         self.interrupted = False
+        self._backward_options: dict[str, bool] = {}
         self._ctrl_c = CtrlC()
 
     def _step(self, x: Any, t: Any, max_grad: float | None) -> Any:
@@ -58,7 +60,7 @@ class TrainingLoop:
         """
         model = self.model
         loss = model.forward(x, t)
-        model.backward()
+        model.backward(**self._backward_options)
         params, grads = remove_duplicate(model.params, model.grads)
         if max_grad is not None:
             clip_grads(grads, max_grad)
@@ -92,6 +94,7 @@ class TrainingLoop:
         """
         self.eval_interval = eval_interval
         self.interrupted = False
+        self._backward_options = {"input_gradient": False} if can_skip_input_gradient(self.model) else {}
         total_loss: Any = 0.0
         loss_count = evaluations = iters_done = 0
         if progress is None:

@@ -29,6 +29,7 @@ from ._gemm import (
 from ._jit import jit, parallel_twin
 from ._math import exp, log, row_max
 from ._tile import call, copy_bytes, itemsize, lanes, load, one_element, one_of, store, zero_of
+from .softmax import exp_in_place, softmax_rows
 
 # Columns of the table: one row a stage. Addresses are 0 where there is no such array; strides and sizes in elements.
 _IN, _OUT, _W, _W_ROW, _W_COL, _B, _DW, _DB, _ACT, _WIDTH, _BEFORE = range(11)
@@ -40,7 +41,6 @@ _ACTIVATIONS = {None: _NONE, "relu": _RELU, "sigmoid": _SIGMOID}
 PARALLEL_ABOVE = 300_000
 _MIN_ROWS = 4  # of a share: fewer would be summed in another order (see _gemm.py)
 _PREDICT_ROWS = 96  # at a time: their activations stay in the second-level cache
-_EXP_BLOCK = 4096  # elements
 
 
 class Plan(NamedTuple):
@@ -169,33 +169,6 @@ def _stage_forward(engine, stage, x, x_row, y, y_row, rows, scratch, one):
 
 
 @jit
-def _exp_in_place(a):
-    for i in range(a.size):
-        a[i] = exp(a[i])
-
-
-@jit
-def _softmax(z, y):
-    """y = softmax of the rows of z. In blocks whose exponentials are one loop: rows may be shorter than a vector."""
-    n, classes = z.shape
-    block = max(1, _EXP_BLOCK // classes)
-    for r0 in range(0, n, block):
-        r1 = min(n, r0 + block)
-        for r in range(r0, r1):
-            m = row_max(z[r])
-            for c in range(classes):
-                y[r, c] = z[r, c] - m
-        _exp_in_place(y[r0:r1].reshape((r1 - r0) * classes))
-        for r in range(r0, r1):
-            s = zero_of(y)
-            for c in range(classes):
-                s += y[r, c]
-            q = one_of(y) / s
-            for c in range(classes):
-                y[r, c] *= q
-
-
-@jit
 def _loss_and_gradient(z, t, t_rows, order, first, scale, g, nll, sums):
     """nll = the losses of the rows of scores z; g = scale · (softmax(z) - t). Labels: see `mlp_train`."""
     n, classes = z.shape
@@ -213,7 +186,7 @@ def _loss_and_gradient(z, t, t_rows, order, first, scale, g, nll, sums):
                 if t_rows[label, c] != zero:  # a class of probability 0 costs nothing, however impossible its score
                     loss -= t_rows[label, c] * g[r, c]
             nll[r] = loss
-    _exp_in_place(g.reshape(n * classes))
+    exp_in_place(g.reshape(n * classes))
     for r in range(n):
         s = zero
         for c in range(classes):
@@ -463,7 +436,7 @@ def _predict(engine, table, x, work, scratch, out, probabilities, threads):
                 _stage_forward(engine, stage, a, a_row, y, y_row, i1 - i0, part_scratch, one)
                 a, a_row = y, y_row
             if probabilities:
-                _softmax(out[i0:i1], out[i0:i1])
+                softmax_rows(out[i0:i1], out[i0:i1])
 
 
 _predict_serial, _predict_parallel = jit(_predict), parallel_twin(_predict)

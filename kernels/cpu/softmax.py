@@ -36,7 +36,7 @@ def exp_rows(x, e):
         m[n] = row_max(x[n])
         for c in range(classes):
             e[n, c] = x[n, c] - m[n]
-    _exp_in_place(e.reshape(rows * classes))
+    exp_in_place(e.reshape(rows * classes))
     for n in range(rows):
         total = x.dtype.type(0)
         for c in range(classes):
@@ -56,22 +56,31 @@ def _exp_row(x, e):
 
 
 @jit
-def _exp_in_place(a):
+def exp_in_place(a):
     for i in range(a.size):
         a[i] = exp(a[i])
 
 
-@cpu_kernel(parallel_above=12_000)
-def softmax_forward(x, y):
+@jit
+def softmax_rows(x, y):
+    """y = softmax of the rows of x; y may be x."""
     N, C = x.shape
     block = rows_at_once(C)
-    for i in prange((N + block - 1) // block):
-        rows = slice(i * block, min(N, (i + 1) * block))
+    for first in range(0, N, block):
+        rows = slice(first, min(N, first + block))
         y_rows = y[rows]
         _, s = exp_rows(x[rows], y_rows)
         for n in range(s.size):
             for c in range(C):
                 y_rows[n, c] /= s[n]
+
+
+@cpu_kernel(parallel_above=12_000)
+def softmax_forward(x, y):
+    block = rows_at_once(x.shape[1])
+    for i in prange((x.shape[0] + block - 1) // block):
+        rows = slice(i * block, min(x.shape[0], (i + 1) * block))
+        softmax_rows(x[rows], y[rows])
 
 
 @cpu_kernel(parallel_above=50_000)
