@@ -61,7 +61,7 @@ def _copy(source, target):
         target[k] = source[k]
 
 
-def _best(call: Any, repeats: int = 15) -> float:
+def _best(call: Any, repeats: int = 20) -> float:
     call()
     seconds = []
     for _ in range(repeats):
@@ -73,7 +73,7 @@ def _best(call: Any, repeats: int = 15) -> float:
 
 def fma_peak(dtype: str) -> float:
     """Floating-point operations a second of fused multiply-adds, all threads together."""
-    out, repeats = np.zeros(numba.get_num_threads(), dtype), 200_000
+    out, repeats = np.zeros(numba.get_num_threads(), dtype), 1_000_000
     vectors = 12 * repeats * out.size
     return 2 * vectors * VECTORS.bytes / out.itemsize / _best(lambda: _fma_on_all_threads(out, repeats))
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .cases import CASES, CHECKED_STEPS, COMPILED, LAYERS, Case, check, inputs
+from .timing import BUSY, Contestant, interleave
 
 MALLOC = {
     "default": {},
@@ -33,7 +34,7 @@ KINDS = {
     "op": "One operation",
     "loop": "Training runs",
 }
-BUSY, UNSTEADY = 0.05, 0.15  # CPUs kept busy by others; interquartile range over median
+UNSTEADY = 0.15  # interquartile range over median
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
             # What torch.compile finds fastest is kept for the second run but not for another day.
             environment = os.environ | settings | {"TORCHINDUCTOR_CACHE_DIR": str(Path(folder, "inductor"))}
             command = [sys.executable, "-m", "bench.steps", *(sys.argv[1:] if arguments is None else arguments)]
-            subprocess.run([*command, "--in-process", malloc, "--json", str(file)], env=environment, check=True)
+            failed = subprocess.run([*command, "--in-process", malloc, "--json", str(file)], env=environment).returncode
+            if failed:
+                return failed
             runs.append(json.loads(file.read_text()))
     if options.json:
         options.json.write_text(json.dumps(runs, indent=1))
@@ -105,7 +108,6 @@ def _loops() -> list[tuple[str, str]]:
 
 def _measure_case(case: Case, ready: list[Any], rounds: int) -> dict[str, Any]:
     from .peers import UnavailableError
-    from .timing import Contestant
 
     data, entries, contestants = inputs(case), [], []
     for peer in ready:
@@ -122,11 +124,11 @@ def _measure_case(case: Case, ready: list[Any], rounds: int) -> dict[str, Any]:
                     entry["first_call"] = time.perf_counter() - start
                     for _ in range(CHECKED_STEPS - 1):
                         job.call()
-                check(peer.name, case, data, job.result())
+                check(case, data, job.result())
             except UnavailableError as reason:
                 entry["missing"] = str(reason)
-            except AssertionError as error:
-                entry["wrong"] = str(error)
+            except Exception as error:  # a peer that breaks must not cost the others their numbers
+                entry["wrong"] = f"{peer.name}, {case.name} {case.dtype}: {type(error).__name__}: {error}"
             else:
                 prepare = lambda peer=peer, threads=threads: peer.use(threads)  # noqa: E731
                 contestants.append((entry, Contestant(job.call, job.wait, prepare)))
@@ -137,7 +139,6 @@ def _measure_case(case: Case, ready: list[Any], rounds: int) -> dict[str, Any]:
 
 def _measure_loop(name: str, dtype: str, rounds: int) -> dict[str, Any]:
     from .loops import LOOPS
-    from .timing import Contestant
 
     runs, t, accuracy = LOOPS[name](dtype)
     entries, contestants = [], []
@@ -155,8 +156,6 @@ def _measure_loop(name: str, dtype: str, rounds: int) -> dict[str, Any]:
 
 
 def _timed(entries: list[Any], contestants: list[Any], rounds: int) -> dict[str, Any]:
-    from .timing import interleave
-
     others = interleave([contestant for _, contestant in contestants], rounds)
     for entry, contestant in contestants:
         entry |= {"median": contestant.median, "spread": contestant.spread, "seconds": contestant.seconds}
@@ -204,12 +203,7 @@ def _table(rows: list[dict[str, Any]], peak: float) -> Iterator[str]:
     """Median µs of each contestant (on how many threads), how many times faster fastnn is than the best peer."""
     names = list(dict.fromkeys(name for row in rows for name in row["best"]))
     ours = [name for name in (LAYERS, COMPILED) if name in names]
-    head = [
-        "case",
-        *(f"{name}, µs" for name in names),
-        *(f"{name}: times the best peer" for name in ours),
-        "of FMA peak",
-    ]
+    head = ["case, batch: µs", *names, *(f"{name}: times best peer" for name in ours), "of FMA peak"]
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for row in rows:
@@ -256,8 +250,8 @@ def _doubts(runs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[
     if busy and max(busy) > BUSY:
         n = sum(share > BUSY for share in busy)
         yield (
-            f"**The machine was busy**: in {n} of {len(busy)} cases other processes used more than {BUSY:.0%} of a CPU "
-            f"({max(busy):.0%} at worst); load average {max(run['load'] for run in runs):.1f} at the start."
+            f"**The machine was busy**: {n} of {len(busy)} cases found too few quiet rounds; others used up to "
+            f"{max(busy):.0%} of a CPU; load average {max(run['load'] for run in runs):.1f} at the start."
         )
     unsteady = [
         f"{row['name']} {row['dtype']} {name} ±{entry['spread'] / 2:.0%}"

@@ -14,6 +14,8 @@ from typing import Any
 
 CHUNK = 0.002  # seconds that one measurement takes at least
 REST = 0.15  # threads of OpenBLAS and OpenMP spin on after their work, and slow down whoever comes next
+BUSY = 0.05  # CPUs that others may use in a round that counts
+MOST_ROUNDS = 3  # times as many rounds as asked for, to find quiet ones
 
 
 @dataclasses.dataclass
@@ -27,13 +29,16 @@ class Contestant:
     prepare : callable
         Is called before each turn, untimed: sets the number of threads.
     seconds : list of float
-        One measurement a round, per call.
+        One measurement, per call, for each round that counts.
+    last : float
+        The latest of all.
     """
 
     call: Callable[[], Any]
     wait: Callable[[], Any] = lambda: None
     prepare: Callable[[], Any] = lambda: None
     seconds: list[float] = dataclasses.field(default_factory=list)
+    last: float = 0.0
 
     def time(self, calls: int) -> float:
         """Seconds a call."""
@@ -68,33 +73,45 @@ class Contestant:
 def interleave(contestants: list[Contestant], rounds: int) -> float:
     """Time every contestant once a round, in an order of its own each round.
 
+    A round in which other processes were busy is not counted, as long as there are not too many of them; then the
+    quietest count.
+
     Returns
     -------
     float
-        CPUs that other processes kept busy meanwhile, on average; NaN where the system does not tell.
+        CPUs that others kept busy in the worst round that counts; NaN where the system does not tell.
     """
-    calls = []
+    calls = {}
     for c in contestants:
         c.prepare()
-        calls.append(c.calls_a_chunk())
+        calls[id(c)] = c.calls_a_chunk()
         time.sleep(REST)
     shuffled = random.Random(0)
-    turns = list(zip(contestants, calls, strict=True))
+    done: list[tuple[float, list[float]]] = []
     gc.collect()
     gc.disable()
-    others, start = _others(), time.perf_counter()
     try:
-        for _ in range(rounds):
-            shuffled.shuffle(turns)
-            for c, n in turns:
+        while sum(not others > BUSY for others, _ in done) < rounds and len(done) < MOST_ROUNDS * rounds:
+            seconds = dict.fromkeys(map(id, contestants), 0.0)
+            others, start = _others(), time.perf_counter()
+            for c in shuffled.sample(contestants, len(contestants)):
                 time.sleep(REST)
-                c.prepare()
-                if n > 1 or not c.seconds or c.seconds[-1] < 0.1:
-                    c.time(max(1, n // 2))  # caches, clock and threads awake; a whole training run needs no such thing
-                c.seconds.append(c.time(n))
+                seconds[id(c)] = _turn(c, calls[id(c)])
+            done.append(((_others() - others) / (time.perf_counter() - start), list(seconds.values())))
     finally:
         gc.enable()
-    return (_others() - others) / (time.perf_counter() - start)
+    quietest = sorted(done)[:rounds]
+    for i, c in enumerate(contestants):
+        c.seconds = [seconds[i] for _, seconds in quietest]
+    return max(others for others, _ in quietest)
+
+
+def _turn(c: Contestant, calls: int) -> float:
+    c.prepare()
+    if calls > 1 or c.last < 0.1:  # caches, clock and threads awake; a whole training run needs no such thing
+        c.time(max(1, calls // 2))
+    c.last = c.time(calls)
+    return c.last
 
 
 def _others() -> float:
