@@ -61,10 +61,12 @@ def _copy(source, target):
         target[k] = source[k]
 
 
-def _best(call: Any, repeats: int = 20) -> float:
+def _best(call: Any, repeats: int = 40) -> float:
+    """The shortest of repeated calls; with rests, in which whatever else the machine was doing may end."""
     call()
     seconds = []
     for _ in range(repeats):
+        time.sleep(0.02)
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
@@ -83,6 +85,11 @@ def copy_bandwidth() -> float:
     source = np.ones((numba.get_num_threads(), 2**24 // numba.get_num_threads()))
     target = np.zeros_like(source)
     return 2 * source.nbytes / _best(lambda: _copy(source, target))
+
+
+def limits() -> dict[str, float]:
+    """The machine's peaks: floating-point operations a second by dtype, and bytes a second that a copy moves."""
+    return {"float32": fma_peak("float32"), "float64": fma_peak("float64"), "copy": copy_bandwidth()}
 
 
 def describe() -> dict[str, Any]:

@@ -83,16 +83,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "machine": machine.describe(),
         "missing": missing,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan,
-        "peak": {dtype: machine.fma_peak(dtype) for dtype in ("float32", "float64")},
-        "bandwidth": machine.copy_bandwidth(),
         "rows": [],
     }
+    limits = [machine.limits()]
     for case in filter(lambda case: _wanted(options, case.kind, case.name, case.dtype), CASES):
         run["rows"].append(_measure_case(case, ready, options.rounds))
     for name, dtype in _loops():
         if _wanted(options, "loop", name, dtype):
             run["rows"].append(_measure_loop(name, dtype, min(options.rounds, 5)))
-    return run
+    limits.append(machine.limits())  # once more: it may have been busy before
+    return run | {"limits": {name: max(measured[name] for measured in limits) for name in limits[0]}}
 
 
 def _wanted(options: argparse.Namespace, kind: str, name: str, dtype: str) -> bool:
@@ -165,13 +165,12 @@ def _timed(entries: list[Any], contestants: list[Any], rounds: int) -> dict[str,
 def report(runs: list[dict[str, Any]]) -> Iterator[str]:
     """Lines of Markdown for one or several runs of the same cases."""
     machine = runs[0]["machine"]
-    peak = {dtype: max(run["peak"][dtype] for run in runs) for dtype in ("float32", "float64")}
-    bandwidth = max(run["bandwidth"] for run in runs)
+    limits = {name: max(run["limits"][name] for run in runs) for name in runs[0]["limits"]}
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     yield f"{machine['cpu']}, {machine['threads']} threads; {versions}; fastnn {machine['commit']}; {machine['date']}"
     yield (
-        f"FMA peak {peak['float32'] / 1e9:.0f} GFLOP/s in float32, {peak['float64'] / 1e9:.0f} in float64; "
-        f"copy {bandwidth / 1e9:.1f} GB/s"
+        f"FMA peak {limits['float32'] / 1e9:.0f} GFLOP/s in float32, {limits['float64'] / 1e9:.0f} in float64; "
+        f"copy {limits['copy'] / 1e9:.1f} GB/s"
     )
     for name, reason in runs[0]["missing"].items():
         yield f"{name} did not take part: {reason}"
@@ -181,7 +180,7 @@ def report(runs: list[dict[str, Any]]) -> Iterator[str]:
             chosen = [row for row in rows if (row["kind"], row["dtype"]) == (kind, dtype)]
             if chosen:
                 yield f"\n### {title}, {dtype}\n"
-                yield from _loop_table(chosen) if kind == "loop" else _table(chosen, peak[dtype])
+                yield from _loop_table(chosen) if kind == "loop" else _table(chosen, limits[dtype])
     yield from _doubts(runs, rows)
 
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-CHUNK = 0.002  # seconds that one measurement takes at least
+CHUNK = 0.005  # seconds that one measurement takes at least
+WARM = 0.02  # seconds of work before it: after a rest, threads are slow for some milliseconds, as in no training loop
 REST = 0.15  # threads of OpenBLAS and OpenMP spin on after their work, and slow down whoever comes next
 BUSY = 0.05  # CPUs that others may use in a round that counts
 MOST_ROUNDS = 3  # times as many rounds as asked for, to find quiet ones
@@ -108,8 +109,9 @@ def interleave(contestants: list[Contestant], rounds: int) -> float:
 
 def _turn(c: Contestant, calls: int) -> float:
     c.prepare()
-    if calls > 1 or c.last < 0.1:  # caches, clock and threads awake; a whole training run needs no such thing
-        c.time(max(1, calls // 2))
+    seconds = 0.0
+    while seconds < WARM and not c.last > WARM * 5:  # a whole training run needs no such thing
+        seconds += calls * c.time(calls)
     c.last = c.time(calls)
     return c.last
 
