@@ -98,18 +98,14 @@ class _Network:
                     f"{_WHO}: the loss_layer of {type(model).__name__} must be SoftmaxWithLoss, "
                     f"got {type(loss).__name__}"
                 )
-        self.params: list[Array] = []
-        self.refresh()
+        self._describe()
 
     def refresh(self) -> None:
         """Take notice of exchanged parameters: `plan` is another object then."""
-        i = 0
-        for layer in self._products:
-            for p in layer.params:
-                if i == len(self.params) or p is not self.params[i]:
-                    self._describe()
-                    return
-                i += 1
+        for layer, W, b in self._watched:
+            if layer.params[0] is not W or layer.params[-1] is not b:
+                self._describe()
+                return
 
     def _describe(self) -> None:
         params = [p for layer in self._products for p in layer.params]
@@ -127,6 +123,7 @@ class _Network:
                 raise CannotCompile(f"{_WHO}: a parameter of shape {p.shape} and strides {p.strides} is not contiguous")
             if any(np.may_share_memory(p, q) for q in params[:i]):
                 raise CannotCompile(f"{_WHO}: parameters of shapes {p.shape} share memory")
+        self._watched = [(layer, layer.params[0], layer.params[-1]) for layer in self._products]
         self.params, self.dtype = params, params[0].dtype
         self.features, self.classes = self._products[0].W.shape[0], self._products[-1].W.shape[1]
         self.kernels = kernels.for_array(params[0])
@@ -145,14 +142,22 @@ class _Network:
                 stages.append((None, None, None, None, _ACTIVATIONS[type(layer)]))
         return stages
 
+    def takes(self, x: ArrayLike) -> bool:
+        """Whether x is just what the kernels take, as it mostly is: `rows` need not be asked."""
+        self.refresh()
+        return (
+            type(x) is np.ndarray
+            and x.ndim == 2
+            and x.shape[1] == self.features
+            and x.shape[0] > 0
+            and x.dtype is self.dtype
+            and x.flags.carray
+        )
+
     def rows(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """x as contiguous samples (N, D) in the network's dtype, and the shape of its batch axes."""
         self.refresh()
-        x = as_batch(x, _WHO)
-        if x.ndim == 2 and x.shape[1] == self.features:
-            rows, lead = x, x.shape[:1]
-        else:
-            rows, lead = self._products[0]._as_rows(x)
+        rows, lead = self._products[0]._as_rows(as_batch(x, _WHO))
         return rows if rows.dtype is self.dtype else rows.astype(self.dtype), lead
 
     def labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
@@ -176,6 +181,7 @@ class CompiledStep:
         self._optimizer = optimizer
         self._max_norm = 0.0 if max_grad is None else float(max_grad)
         self._network = _Network(model, needs_loss=True)
+        self._train: Any = None
         self._plan: Any = None  # that the workspace is for
         self._batch_size = 0
         self._workspace: Any = None
@@ -203,7 +209,10 @@ class CompiledStep:
         ValueError, TypeError
             Where x or t do not fit the network; then nothing has changed.
         """
-        rows, lead = self._network.rows(x)
+        if self._network.takes(x):
+            rows, lead = x, x.shape[:1]  # type: ignore[union-attr]
+        else:
+            rows, lead = self._network.rows(x)
         labels = self._quick_labels(t, lead)
         if not self._run(rows, labels, self._no_order, rows.shape[0], self._optimizer.lr, self._max_norm, self._loss):
             self._network.labels(t, lead)  # says what is wrong
@@ -297,8 +306,11 @@ class CompiledStep:
     def _quick_labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
         """The labels converted; their range, and NaN, are left to the kernel."""
         if isinstance(t, np.ndarray) and len(lead) == 1:
-            if t.shape == lead and t.dtype.kind in "iu":
-                return t if t.dtype is _INTP and t.flags.carray else np.require(t, _INTP, "CAW")
+            if t.shape == lead:
+                if t.dtype is _INTP and t.flags.carray:
+                    return t
+                if t.dtype.kind in "iu":
+                    return np.require(t, _INTP, "CAW")
             if t.shape == (*lead, self._network.classes) and t.size > 1:
                 rows = as_floats(t, _WHO, "t")
                 return rows if rows.dtype is self._network.dtype else rows.astype(self._network.dtype)
@@ -306,18 +318,16 @@ class CompiledStep:
 
     def _run(
         self, x: Array, labels: Array, order: Array, batch_size: int, lr: float, max_norm: float, losses: Array
-    ) -> int:
+    ) -> Any:
         """How many steps were done: fewer than losses, where a label is wrong."""
         network = self._network
         if network.plan is not self._plan or batch_size > self._batch_size:
             self._plan, self._batch_size = network.plan, max(batch_size, self._batch_size)
-            self._workspace = network.kernels.mlp_workspace(network.plan, self._batch_size, network.dtype)
+            self._workspace = network.kernels.mlp_workspace(self._plan, self._batch_size, network.dtype)
             self._no_rows = np.empty((0, 0), network.dtype)
+            self._train = network.kernels.mlp_train
         t, t_rows = (labels, self._no_rows) if labels.ndim == 1 else (self._no_indices, labels)
-        done: int = network.kernels.mlp_train(
-            network.plan, self._workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses
-        )
-        return done
+        return self._train(self._plan, self._workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses)
 
 
 class CompiledPrediction:
@@ -353,7 +363,10 @@ class CompiledPrediction:
             Where x does not fit the network, or out not the result.
         """
         network = self._network
-        rows, lead = network.rows(x)
+        if network.takes(x):
+            rows, lead = x, x.shape[:1]  # type: ignore[union-attr]
+        else:
+            rows, lead = network.rows(x)
         if out is None:
             out = np.empty((*lead, network.classes), network.dtype)
         elif not isinstance(out, np.ndarray) or not (

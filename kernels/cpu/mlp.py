@@ -455,11 +455,9 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, lo
     indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the one batch. lr: 0.0 for
     gradients only. max_norm: of all gradients together; 0.0 for no clipping. losses: float64.
     """
-    work, scratch, squares = workspace
     threads = _threads(plan, batch_size)
-    return (_train_parallel if threads > 1 else _train_serial)(
-        plan.engine, plan.table, x, t, t_rows, order, batch_size, work, scratch, squares, lr, max_norm, losses, threads
-    )
+    train = _train_parallel if threads > 1 else _train_serial
+    return train(plan.engine, plan.table, x, t, t_rows, order, batch_size, *workspace, lr, max_norm, losses, threads)
 
 
 def mlp_predict(plan, workspace, x, probabilities, out):
