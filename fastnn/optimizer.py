@@ -34,6 +34,13 @@ def _pairs(params: Any, grads: Any, who: str) -> list[tuple[Array, Array]]:
     return pairs
 
 
+def _allocated_alike(params: Any, grads: Any) -> bool:
+    """Whether each lies in one piece of memory, at the same places of it: then one call updates all."""
+    if getattr(params, "memory", None) is None or getattr(grads, "memory", None) is None:
+        return False
+    return bool(params.layout == grads.layout)
+
+
 class SGD:
     """Stochastic gradient descent: param <- param - lr · grad, in place.
 
@@ -74,6 +81,9 @@ class SGD:
         TypeError
             Where one is a mapping and the other is not.
         """
+        if _allocated_alike(params, grads):
+            kernels_for(params.memory).sgd_update(grads.memory, params.memory.dtype.type(self.lr), params.memory)
+            return
         dtype = None
         for param, grad in _pairs(params, grads, "SGD"):
             if param.dtype is not dtype:  # mostly once

@@ -1,7 +1,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
+import numpy as np
+from numpy.typing import DTypeLike
+
 from .._arrays import Array
+
+_ALIGNMENT = 64  # bytes: a vector that crosses a cache line takes two loads
 
 
 class Parameters(Sequence[Array]):
@@ -13,6 +18,14 @@ class Parameters(Sequence[Array]):
     ----------
     arrays : mapping of str to ndarray
         In the order of their positions.
+
+    Attributes
+    ----------
+    memory : ndarray or None
+        (size,): one array that all of them are parts of, where they were allocated together (`allocate`): optimizers
+        then update all in one call. Gaps hold zeros.
+    layout : tuple or None
+        Equal for two that were allocated alike.
 
     Examples
     --------
@@ -29,6 +42,25 @@ class Parameters(Sequence[Array]):
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._by_name = dict(arrays)
         self._arrays = list(self._by_name.values())
+        self.memory: Array | None = None
+        self.layout: Any = None
+
+    @classmethod
+    def allocate(cls, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> "Parameters":
+        """Zeros of these shapes in one piece of memory, each beginning on a cache line."""
+        dtype = np.dtype(dtype)
+        line = _ALIGNMENT // dtype.itemsize
+        sizes = [int(np.prod(shape)) for shape in shapes.values()]
+        starts = np.cumsum([0] + [-(-size // line) * line for size in sizes])
+        raw = np.zeros(starts[-1] + line, dtype)
+        offset = -raw.ctypes.data % _ALIGNMENT // dtype.itemsize
+        memory = raw[offset : offset + starts[-1]]
+        parts = (
+            memory[a : a + size].reshape(shape) for a, size, shape in zip(starts, sizes, shapes.values(), strict=False)
+        )
+        parameters = cls(dict(zip(shapes, parts, strict=True)))
+        parameters.memory, parameters.layout = memory, (dtype, *shapes.items())
+        return parameters
 
     @overload
     def __getitem__(self, key: int | str) -> Array: ...

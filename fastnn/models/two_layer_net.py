@@ -6,6 +6,7 @@ from numpy.typing import DTypeLike
 from .. import config
 from ..layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
 from .network import Network
+from .parameters import Parameters
 
 
 class TwoLayerNet(Network):
@@ -65,14 +66,17 @@ class TwoLayerNet(Network):
             rng = np.random.default_rng(rng)
         normal = (np.random if rng is None else rng).standard_normal
 
-        def affine(D: int, F: int) -> Affine:
-            return Affine((weight_init_std * normal((D, F))).astype(dtype), np.zeros(F, dtype))
-
+        D, H, C = input_size, hidden_size, output_size
+        shapes: dict[str, tuple[int, ...]] = {"W1": (D, H), "b1": (H,), "W2": (H, C), "b2": (C,)}
+        params, grads = Parameters.allocate(shapes, dtype), Parameters.allocate(shapes, dtype)
+        for name in ("W1", "W2"):
+            params[name] = weight_init_std * normal(shapes[name])
+        affines = [Affine(params[f"W{i}"], params[f"b{i}"]) for i in (1, 2)]
+        for i, affine in enumerate(affines, start=1):
+            affine.grads = [grads[f"W{i}"], grads[f"b{i}"]]
+        activation_name = activation.capitalize() + "1"
         super().__init__(
-            {
-                "Affine1": affine(input_size, hidden_size),
-                activation.capitalize() + "1": activations[activation](),
-                "Affine2": affine(hidden_size, output_size),
-            },
+            {"Affine1": affines[0], activation_name: activations[activation](), "Affine2": affines[1]},
             SoftmaxWithLoss(),
         )
+        self.params, self.grads = params, grads
