@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -181,6 +182,7 @@ def report(runs: list[dict[str, Any]]) -> Iterator[str]:
             if chosen:
                 yield f"\n### {title}, {dtype}\n"
                 yield from _loop_table(chosen) if kind == "loop" else _table(chosen, limits[dtype])
+    yield from _first_calls(runs)
     yield from _doubts(runs, rows)
 
 
@@ -238,6 +240,18 @@ def _loop_table(rows: list[dict[str, Any]]) -> Iterator[str]:
             else:
                 times = f"{first['median'] / entry['median']:.2f}" if first else "n/a"
                 yield f"| {row['name']} | {name} | {1e3 * entry['median']:,.1f} | {times} |"
+
+
+def _first_calls(runs: list[dict[str, Any]]) -> Iterator[str]:
+    """What compilation costs, which the tables leave out; fastnn's kernels and PyTorch's may come from their caches."""
+    seconds: dict[str, list[float]] = {}
+    for row in (row for run in runs for row in run["rows"] if row["kind"] == "train"):
+        for entry in row["entries"]:
+            if "first_call" in entry:
+                seconds.setdefault(entry["name"], []).append(entry["first_call"])
+    if seconds:
+        longest = ", ".join(f"{name} {max(s):.2f} (median {statistics.median(s):.2f})" for name, s in seconds.items())
+        yield f"\nFirst training step, compilation included, s, at most: {longest}."
 
 
 def _doubts(runs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[str]:
