@@ -11,6 +11,11 @@ demo: .venv/plot
 test: .venv/test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# Peers (torch, jax, onnx and onnxruntime) take part where they are installed in .venv.
+bench: .venv/bench
+	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.steps
+
 lint: .venv/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
