@@ -37,8 +37,8 @@ _COLUMNS = 11
 _NONE, _RELU, _SIGMOID = range(3)
 _ACTIVATIONS = {None: _NONE, "relu": _RELU, "sigmoid": _SIGMOID}
 
-# Multiply-adds of a step, or of scores, from which waking the threads pays (measured: bench/RESULTS.md).
-PARALLEL_ABOVE = 300_000
+# Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
+PARALLEL_ABOVE = 1_000_000
 _MIN_ROWS = 4  # of a share: fewer would be summed in another order (see _gemm.py)
 _PREDICT_ROWS = 96  # at a time: their activations stay in the second-level cache
 
@@ -442,9 +442,9 @@ def _predict(engine, table, x, work, scratch, out, probabilities, threads):
 _predict_serial, _predict_parallel = jit(_predict), parallel_twin(_predict)
 
 
-def _threads(plan, n):
-    """How many threads a batch of n is worth."""
-    return numba.get_num_threads() if plan.work * n > PARALLEL_ABOVE else 1
+def _threads(work):
+    """How many threads so many multiply-adds are worth."""
+    return numba.get_num_threads() if work > PARALLEL_ABOVE else 1
 
 
 def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses):
@@ -455,7 +455,7 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, lo
     indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the one batch. lr: 0.0 for
     gradients only. max_norm: of all gradients together; 0.0 for no clipping. losses: float64.
     """
-    threads = _threads(plan, batch_size)
+    threads = _threads(3 * plan.work * batch_size)
     train = _train_parallel if threads > 1 else _train_serial
     return train(plan.engine, plan.table, x, t, t_rows, order, batch_size, *workspace, lr, max_norm, losses, threads)
 
@@ -463,7 +463,7 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, lo
 def mlp_predict(plan, workspace, x, probabilities, out):
     """out (N, C) = the scores of x (N, D), or their softmax. workspace: of `mlp_predict_workspace`."""
     work, scratch = workspace
-    threads = _threads(plan, x.shape[0])
+    threads = _threads(plan.work * x.shape[0])
     (_predict_parallel if threads > 1 else _predict_serial)(
         plan.engine, plan.table, x, work, scratch, out, probabilities, threads
     )
