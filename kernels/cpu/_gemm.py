@@ -210,8 +210,9 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                 # Tiles of equal height, or one row more: a last tile of few rows would be slow.
                 tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
                 height, taller = rows // tiles, rows % tiles
-                for j in range(0, columns, panel):
-                    width = min(panel, columns - j)
+                breadth = 2 * panel if m == 1 and not pack_b else panel
+                for j in range(0, columns, breadth):
+                    width = min(breadth, columns - j)
                     b_j, b_j_row = b + (k0 * b_row + j0 + j) * size, b_row
                     if pack_b:
                         b_j, b_j_row = b_block + j * block_depth * size, panel

@@ -26,6 +26,10 @@ _BYTE_POINTER = _I8.as_pointer()
 # A multiply-add takes 4 cycles and two can start in each, so at least 8 independent sums are needed to keep them busy.
 _SUMS_IN_FLIGHT = 8
 _ROWS_PER_BASE = 5
+# One row takes up to four vectors at once, to read B in one pass: float32 products with (784, 50) are 15 % faster, with
+# (784, 512) 18 %. The steps are the same for any number of vectors: sums must not depend on how columns are divided.
+_WIDE = 4
+_STEPS_OF_ONE_ROW = 4 if TILE_ROWS > 6 else 2  # 16 accumulators of 32 registers, 8 of 16
 
 
 def _int(n):
@@ -164,7 +168,7 @@ def _emit_tile(module, float_type, rows, vectors, masked):
     # A tile of one or two rows has too few sums of its own: it takes several k a turn, each into other accumulators.
     # Not so the higher ones, although some could use it: the order of sums must not depend on how rows are divided.
     size = rows * vectors
-    steps = max(1, _SUMS_IN_FLIGHT // size) if rows <= 2 else 1
+    steps = _STEPS_OF_ONE_ROW if rows == 1 else max(1, _SUMS_IN_FLIGHT // size) if rows == 2 else 1
     sums = [v.zero] * (size * steps)
     if steps > 1:
         whole = builder.and_(depth, _int(-steps))
@@ -202,7 +206,7 @@ def _never_unroll(module):
 
 @intrinsic
 def tile(typing, rows, n, depth, a, a_row, a_col, b, b_row, c, c_row, start, start_row, alpha, floor):
-    """One tile of `rows` (1..TILE_ROWS) by `n` (at most two vectors), which touches no memory beyond them.
+    """One tile of `rows` (1..TILE_ROWS) by `n` (at most two vectors, four if of one row); it touches no other memory.
 
     depth: the length of the sum. a, b, c, start: addresses. a_row, a_col: elements from one row, one column of A to the
     next; b_row, c_row, start_row: from row to row, whose elements are adjacent. alpha, floor: scalars of the dtype.
@@ -213,9 +217,12 @@ def tile(typing, rows, n, depth, a, a_row, a_col, b, b_row, c, c_row, start, sta
         panel = 2 * lanes_of(alpha)
         kinds = [(2, False), (2, True), (1, True)]  # vectors, masked
         narrow = builder.icmp_signed("<=", n, _int(panel // 2))
+        is_wide = builder.icmp_signed(">", n, _int(panel))
         kind = builder.select(narrow, _int(2), builder.zext(builder.icmp_signed("<", n, _int(panel)), _I64))
         end = builder.append_basic_block("tile_end")
-        choice = builder.switch(builder.add(rows, builder.mul(kind, _int(TILE_ROWS))), end)
+        number = builder.add(rows, builder.mul(kind, _int(TILE_ROWS)))
+        number = builder.select(is_wide, _int(0), number)
+        choice = builder.switch(number, end)
         for number, (vectors, masked) in enumerate(kinds):
             for height in range(1, TILE_ROWS + 1):
                 case = builder.append_basic_block("tile_case")
@@ -224,6 +231,11 @@ def tile(typing, rows, n, depth, a, a_row, a_col, b, b_row, c, c_row, start, sta
                 function = _emit_tile(builder.module, alpha, height, vectors, masked)
                 builder.call(function, [depth, *operands, n, alpha_value, floor_value])
                 builder.branch(end)
+        wide = builder.append_basic_block("tile_wide")
+        choice.add_case(_int(0), wide)
+        builder.position_at_end(wide)
+        builder.call(_emit_tile(builder.module, alpha, 1, _WIDE, True), [depth, *operands, n, alpha_value, floor_value])
+        builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
 
@@ -319,11 +331,11 @@ def _constant(module, name, element, values):
 
 @intrinsic
 def zero_row(typing, like):
-    """Address of two vectors of zeros."""
+    """Address of zeros for the widest tile."""
 
     def code(context, builder, signature, args):
         element = args[0].type
-        array = _constant(builder.module, "fastnn_zero_row", element, [0.0] * (2 * lanes_of(like)))
+        array = _constant(builder.module, "fastnn_zero_row", element, [0.0] * (_WIDE * lanes_of(like)))
         return builder.ptrtoint(array, _I64)
 
     return types.intp(like), code

@@ -217,7 +217,7 @@ def arrays(m, n, depth, dtype, seed=0):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "shape", [(5, 7, 20_000), (64, 10, 700), (100, 50, 784), (3, 1000, 200), (333, 555, 1111)], ids=str
+    "shape", [(1, 1000, 500), (5, 7, 20_000), (64, 10, 700), (100, 50, 784), (3, 1000, 200), (333, 555, 1111)], ids=str
 )
 def test_the_same_for_any_number_of_threads(shape, dtype):
     m, n, depth = shape
