@@ -8,6 +8,7 @@ before its cases are built and before each of them is timed. ``train``, ``predic
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -85,7 +86,7 @@ class NumpyBook(Peer):
 
         def step() -> Any:
             loss = net.forward(data.x, data.t)
-            net.backward()
+            net.backward(input_gradient=False)
             optimizer.update(net.params, net.grads)
             return loss
 
@@ -465,8 +466,13 @@ class FastnnLayers(Peer):
 
     def _network(self, case: Case, data: Inputs) -> Any:
         from fastnn.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
-        from fastnn.models import Network
+        from fastnn.models import Network, TwoLayerNet
 
+        if len(case.sizes) == 3:
+            net = TwoLayerNet(*case.sizes, activation=case.activation, dtype=case.dtype)
+            for p, values in zip(net.params, itertools.chain.from_iterable(data.params), strict=True):
+                p[...] = values
+            return net
         layers: dict[str, Any] = {}
         for i, (W, b) in enumerate(data.copies()):
             layers |= {f"affine{i}": Affine(W, b), f"hidden{i}": Relu() if case.activation == "relu" else Sigmoid()}
@@ -480,7 +486,7 @@ class FastnnLayers(Peer):
 
         def step() -> Any:
             loss = net.forward(data.x, data.t)
-            net.backward()
+            net.backward(input_gradient=False)
             optimizer.update(net.params, net.grads)
             return loss
 
