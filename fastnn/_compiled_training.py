@@ -78,5 +78,5 @@ def _same_network(model: Any, step: CompiledStep, x: Array, labels: Array) -> bo
     grads = [np.array(g) for g in model.grads]
     own_loss = float(step.gradient(x, labels))
     tolerance = 1e-3 if step.dtype == np.float32 else 1e-9
-    pairs = [(loss, own_loss), *zip(grads, model.grads, strict=True)]
+    pairs: list[tuple[Any, Any]] = [(loss, own_loss), *zip(grads, model.grads, strict=True)]
     return all(np.allclose(a, b, rtol=tolerance, atol=tolerance * (1e-6 + np.max(np.abs(b)))) for a, b in pairs)

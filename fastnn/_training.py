@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,7 +79,7 @@ class TrainingLoop:
 
     def _run(
         self,
-        epoch: Callable[[], Iterator[Sequence[Any]]],
+        epoch: Callable[[], Iterator[Any]],
         max_epoch: int,
         max_iters: int,
         eval_interval: int | None,

@@ -1,7 +1,7 @@
 """A network's training step, or its prediction, in one call of compiled code: `compile`."""
 
 import threading
-from typing import Any, overload
+from typing import Any, TypeGuard, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -142,7 +142,7 @@ class _Network:
                 stages.append((None, None, None, None, _ACTIVATIONS[type(layer)]))
         return stages
 
-    def takes(self, x: ArrayLike) -> bool:
+    def takes(self, x: ArrayLike) -> TypeGuard[Array]:
         """Whether x is just what the kernels take, as it mostly is: `rows` need not be asked."""
         self.refresh()
         return (
@@ -210,7 +210,7 @@ class CompiledStep:
             Where x or t do not fit the network; then nothing has changed.
         """
         if self._network.takes(x):
-            rows, lead = x, x.shape[:1]  # type: ignore[union-attr]
+            rows, lead = x, x.shape[:1]
         else:
             rows, lead = self._network.rows(x)
         labels = self._quick_labels(t, lead)
@@ -295,7 +295,7 @@ class CompiledStep:
         network.refresh()
         if not (x.shape == (len(labels), network.features) and x.dtype == network.dtype and x.flags.carray):
             raise ValueError(f"{_WHO}: steps needs x and labels as data returns them, got x {x.dtype} {x.shape}")
-        order = np.require(order, np.intp, "CAW")
+        order = np.require(order, np.intp, ["C", "A", "W"])
         if order.size < batch_size or np.maximum.reduce(order.view(np.uintp)) >= len(x):
             raise ValueError(f"{_WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
         losses = np.empty(len(order) // batch_size)
@@ -310,7 +310,7 @@ class CompiledStep:
                 if t.dtype is _INTP and t.flags.carray:
                     return t
                 if t.dtype.kind in "iu":
-                    return np.require(t, _INTP, "CAW")
+                    return np.require(t, _INTP, ["C", "A", "W"])
             if t.shape == (*lead, self._network.classes) and t.size > 1:
                 rows = as_floats(t, _WHO, "t")
                 return rows if rows.dtype is self._network.dtype else rows.astype(self._network.dtype)
@@ -364,7 +364,7 @@ class CompiledPrediction:
         """
         network = self._network
         if network.takes(x):
-            rows, lead = x, x.shape[:1]  # type: ignore[union-attr]
+            rows, lead = x, x.shape[:1]
         else:
             rows, lead = network.rows(x)
         if out is None:

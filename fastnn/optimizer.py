@@ -34,11 +34,10 @@ def _pairs(params: Any, grads: Any, who: str) -> list[tuple[Array, Array]]:
     return pairs
 
 
-def _allocated_alike(params: Any, grads: Any) -> bool:
-    """Whether each lies in one piece of memory, at the same places of it: then one call updates all."""
-    if getattr(params, "memory", None) is None or getattr(grads, "memory", None) is None:
-        return False
-    return bool(params.layout == grads.layout)
+def _common_memory(params: Any, grads: Any) -> tuple[Array, Array] | None:
+    """The memory of each, where both were allocated in one piece and alike: then one call updates all."""
+    memory, grad = getattr(params, "memory", None), getattr(grads, "memory", None)
+    return (memory, grad) if memory is not None and grad is not None and params.layout == grads.layout else None
 
 
 class SGD:
@@ -81,8 +80,9 @@ class SGD:
         TypeError
             Where one is a mapping and the other is not.
         """
-        if _allocated_alike(params, grads):
-            kernels_for(params.memory).sgd_update(grads.memory, params.memory.dtype.type(self.lr), params.memory)
+        if (memories := _common_memory(params, grads)) is not None:
+            memory, grad = memories
+            kernels_for(memory).sgd_update(grad, memory.dtype.type(self.lr), memory)
             return
         dtype = None
         for param, grad in _pairs(params, grads, "SGD"):

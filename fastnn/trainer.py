@@ -8,7 +8,7 @@ Any model with ``forward(x, t) -> loss``, ``backward()``, ``params`` and ``grads
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,7 +155,7 @@ class Trainer(TrainingLoop):
         if fast is None:
             take_x, take_t = _row_taker(data, batch_size), _row_taker(labels, batch_size)
 
-        def epoch() -> Iterator[Sequence[Any]]:
+        def epoch() -> Iterator[Any]:
             # The book shuffles the data set itself, x = x[idx], so that permutations compound. Permuting the row
             # numbers instead yields the same mini-batches without copying the data set in every epoch.
             nonlocal order
@@ -314,7 +314,7 @@ class RnnlmTrainer(TrainingLoop):
             for _ in range(max_iters):
                 yield self.get_batch(words, targets, batch_size, time_size)
 
-        def epoch() -> Iterator[Sequence[Any]]:
+        def epoch() -> Iterator[Any]:
             return self._steps(batches(), max_grad)
 
         self._run(epoch, max_epoch, max_iters, eval_interval, verbose, progress)
