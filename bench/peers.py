@@ -86,7 +86,7 @@ class NumpyBook(Peer):
 
         def step() -> Any:
             loss = net.forward(data.x, data.t)
-            net.backward(input_gradient=False)
+            net.backward()
             optimizer.update(net.params, net.grads)
             return loss
 

@@ -108,6 +108,18 @@ class Frozen(UserNet):
         self.params, self.grads = self.params[1:], self.grads[1:]
 
 
+class FixedBatch(UserNet):
+    """Takes batches of 20 only."""
+
+    def __init__(self):
+        super().__init__(list, "loss_layer")
+
+    def forward(self, x, t):
+        if len(x) != 20:
+            raise ValueError("20, please")
+        return super().forward(x, t)
+
+
 class WithSoftmax(TwoLayerNet):
     def __init__(self):
         super().__init__(7, 9, 4, 1.0, dtype="float64", rng=0)
@@ -138,6 +150,13 @@ def test_what_is_left_to_the_layers(caplog, make, optimizer, reason):
     assert default.loss_list == off.loss_list
     for a, b in zip(default.model.params, off.model.params, strict=True):
         assert_array_equal(a, b)
+
+
+def test_a_model_that_does_not_take_a_few_samples(caplog):
+    x, t = data()
+    default, off = (fit(FixedBatch(), x, t, compiled) for compiled in (True, False))
+    assert default.loss_list == off.loss_list
+    assert way(caplog)[0] == "Trainer: the model does not take a few samples (20, please)"
 
 
 def test_wrong_labels_are_named_by_the_layer():
