@@ -536,8 +536,6 @@ class FastnnCompiled(FastnnLayers):
     def _compile(self, *args: Any) -> Any:
         import fastnn
 
-        if not hasattr(fastnn, "compile"):
-            raise UnavailableError("fastnn.compile is not there yet")
         return fastnn.compile(*args)
 
     def train(self, case: Case, data: Inputs) -> Job:

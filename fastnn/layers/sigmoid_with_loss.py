@@ -3,11 +3,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, Outputs, as_batch, as_floats, kernels_for
-from .layer import Layer
+from .._arrays import Array, as_batch, as_floats, kernels_for
+from .loss import Loss
 
 
-class SigmoidWithLoss(Layer):
+class SigmoidWithLoss(Loss):
     """Mean binary cross-entropy of sigmoid(x) against labels, computed from the scores: finite for any finite ones.
 
     Book 2, section 4.2.3.
@@ -29,12 +29,6 @@ class SigmoidWithLoss(Layer):
     >>> loss_layer.backward()
     array([-0.25,  0.  ])
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._losses = Outputs()
-        self.y: Array | None = None
-        self.loss: float | None = None
 
     def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
         """The mean loss over all elements.

@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, Outputs, as_batch, as_labels_unread, check_labels, kernels_for
-from .layer import Layer
+from .._arrays import Array, as_batch, as_labels_unread, check_labels, kernels_for
+from .loss import Loss
 
 
-class SoftmaxWithLoss(Layer):
+class SoftmaxWithLoss(Loss):
     """Mean cross-entropy of softmax(x) against labels, by log-sum-exp: finite for any finite scores.
 
     Book 1, section 5.6.3; book 2, section 1.3.1.
@@ -32,12 +32,6 @@ class SoftmaxWithLoss(Layer):
     array([[ 0.125, -0.125],
            [ 0.   ,  0.   ]])
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._losses = Outputs()
-        self.y: Array | None = None
-        self.loss: float | None = None
 
     def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
         """The mean loss over all samples.
