@@ -19,10 +19,6 @@ from . import book
 from .cases import COMPILED, LAYERS, LR, Array, Case, Inputs
 
 
-class UnavailableError(Exception):
-    """Says why a contestant has to sit a case out."""
-
-
 @dataclasses.dataclass
 class Job:
     """One contestant's way of doing one case.

@@ -108,8 +108,6 @@ def _loops() -> list[tuple[str, str]]:
 
 
 def _measure_case(case: Case, ready: list[Any], rounds: int) -> dict[str, Any]:
-    from .peers import UnavailableError
-
     data, entries, contestants = inputs(case), [], []
     for peer in ready:
         for threads in peer.threads if getattr(peer, case.kind, None) else ():
@@ -126,8 +124,6 @@ def _measure_case(case: Case, ready: list[Any], rounds: int) -> dict[str, Any]:
                     for _ in range(CHECKED_STEPS - 1):
                         job.call()
                 check(case, data, job.result())
-            except UnavailableError as reason:
-                entry["missing"] = str(reason)
             except Exception as error:  # a peer that breaks must not cost the others their numbers
                 entry["wrong"] = f"{peer.name}, {case.name} {case.dtype}: {type(error).__name__}: {error}"
             else:

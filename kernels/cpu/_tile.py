@@ -45,7 +45,6 @@ class _Vector:
         self.lanes = lanes_of(float_type)
         self.element = ir.FloatType() if self.bits == 32 else ir.DoubleType()
         self.type = ir.VectorType(self.element, self.lanes)
-        self.mask_type = ir.VectorType(_I1, self.lanes)
         self.zero = ir.Constant(self.type, None)
 
     def _call(self, name, return_type, args):
