@@ -1,0 +1,78 @@
+"""The second pass of a training step, over a share of the weights: dW, db, and the update."""
+
+from ._gemm import STORE
+from ._jit import jit
+from ._mlp_plan import B_AT, BEFORE, DB_AT, DW_AT, IN, MIN_ROWS, OUT, W_AT, W_COL, W_ROW, WIDTH, address, memory_of
+from ._mlp_update import move, scale_down, sum_of_squares
+from ._tile import call, lanes, one_element, one_of
+
+
+@jit
+def _cost(stage, one):
+    """What a row of a stage's weights costs, for an even division: columns, in whole vectors."""
+    return 0 if stage[W_AT] == 0 else (stage[OUT] + lanes(one) - 1) // lanes(one)
+
+
+@jit
+def _first_row(stage, cost, wanted):
+    """The row of a stage's weights at which a share begins that `wanted` of the cost lies before."""
+    if wanted <= 0 or cost == 0:
+        return 0
+    row = wanted // cost // MIN_ROWS * MIN_ROWS
+    return stage[IN] if row > stage[IN] - MIN_ROWS else row
+
+
+@jit
+def weights_pass(engine, table, x, order, work, squares, n, part, parts, differentiate, clip, rate, lr, scratch):
+    """Gradients and update of one share of the weights.
+
+    With clipping it is run twice: to differentiate, which leaves the squares of the gradients; and, when their sum is
+    known, to scale them by `rate` and update.
+    """
+    one, size = one_of(x), x.itemsize
+    ys, gs, xs, xs_row, _, _ = memory_of(table, work, n)
+    a, a_row = (xs, xs_row) if order.size > 0 else (address(x), x.shape[1])
+    total = 0
+    for s in range(table.shape[0]):
+        total += table[s, IN] * _cost(table[s], one)
+    begin, end = total * part // parts, total * (part + 1) // parts
+    before, row_before = 0, 0  # of the cost, and of the rows of `squares`
+    for s in range(table.shape[0]):
+        stage = table[s]
+        cost, columns = _cost(stage, one), stage[OUT]
+        i0, i1 = _first_row(stage, cost, begin - before), _first_row(stage, cost, end - before)
+        if part == parts - 1:
+            i1 = stage[IN]
+        g, g_row = gs + n * stage[BEFORE] * size, stage[WIDTH]
+        if cost > 0 and i0 < i1:
+            dW, rows = stage[DW_AT] + i0 * columns * size, i1 - i0
+            owns_bias = i0 == 0 and stage[B_AT] != 0
+            if differentiate:
+                call(
+                    engine, rows, columns, n, a + i0 * size, 1, a_row, g, g_row, 1,
+                    dW, columns, STORE, 0, 0, scratch, one,
+                )  # fmt: skip
+                if owns_bias:  # by the same engine, as a row of ones times g
+                    call(
+                        engine, 1, columns, n, one_element(one), 0, 0, g, g_row, 1,
+                        stage[DB_AT], columns, STORE, 0, 0, scratch, one,
+                    )  # fmt: skip
+                if clip:
+                    for i in range(rows):
+                        squares[row_before + i0 + i] = sum_of_squares(dW + i * columns * size, columns, one)
+                    if i0 == 0:
+                        bias = sum_of_squares(stage[DB_AT], columns, one) if owns_bias else 0.0
+                        squares[row_before + stage[IN]] = bias
+            elif rate < one:
+                scale_down(dW, rows * columns, rate)
+                if owns_bias:
+                    scale_down(stage[DB_AT], columns, rate)
+            if not (differentiate and clip) and lr != 0:
+                W = stage[W_AT] + i0 * stage[W_ROW] * size
+                move(W, stage[W_ROW], stage[W_COL], dW, rows, columns, lr)
+                if owns_bias:
+                    move(stage[B_AT], columns, 1, stage[DB_AT], 1, columns, lr)
+        if cost > 0:
+            row_before += stage[IN] + 1
+        before += stage[IN] * cost
+        a, a_row = ys + n * stage[BEFORE] * size, stage[WIDTH]
