@@ -21,5 +21,6 @@ if _importlib_util.find_spec("fastnn.kernels") is None and _beside.is_file():
     _spec.loader.exec_module(kernels)
 
 from .compiled import compile  # noqa: E402  (needs the kernels)
+from .kernels import get_num_threads, set_num_threads, threads  # noqa: E402
 
-__all__ = ["FileFormatError", "__version__", "compile"]
+__all__ = ["FileFormatError", "__version__", "compile", "get_num_threads", "set_num_threads", "threads"]

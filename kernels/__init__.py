@@ -11,8 +11,9 @@ from types import ModuleType
 import numpy as np
 
 from ._gpu import gpu_problem
+from ._threads import get_num_threads, set_num_threads, threads
 
-__all__ = ["for_array", "get", "gpu_problem"]
+__all__ = ["for_array", "get", "get_num_threads", "gpu_problem", "set_num_threads", "threads"]
 
 
 @functools.cache

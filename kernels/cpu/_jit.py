@@ -12,7 +12,7 @@ from numba.core import sigutils
 from numba.core.ccallback import CFunc
 
 from ._cache import KernelCache, cache_dir
-from ._threads import load_openmp
+from ._threads import claim_threads, load_openmp, release_threads
 
 load_openmp()
 
@@ -58,6 +58,16 @@ def parallel_twin(function, **options):
     return jit(twin, parallel=True, **options)
 
 
+def run(serial, parallel, *args):
+    """parallel(*args, threads), or serial(*args, 1) where no other thread is to be had."""
+    if (threads := claim_threads()) > 1:
+        try:
+            return parallel(*args, threads)
+        finally:
+            release_threads()
+    return serial(*args, 1)
+
+
 def cpu_kernel(parallel_above, flat=False):
     """Make a kernel of a loop over ``prange``: serial for small work, parallel above.
 
@@ -78,7 +88,12 @@ def cpu_kernel(parallel_above, flat=False):
             first = args[0]
             if flat and first.ndim != 1:
                 args = [a.ravel() if isinstance(a, np.ndarray) else a for a in args]
-            return (parallel if first.size > parallel_above else serial)(*args)
+            if first.size > parallel_above and claim_threads() > 1:
+                try:
+                    return parallel(*args)
+                finally:
+                    release_threads()
+            return serial(*args)
 
         return kernel
 

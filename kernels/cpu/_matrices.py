@@ -6,13 +6,12 @@ dtype has one signature, of matrices with arbitrary strides that need not be wri
 
 import functools
 
-import numba
 import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
 from ._gemm import STORE, compiled_product, scratch_bytes
-from ._jit import jit, parallel_twin
+from ._jit import jit, parallel_twin, run
 from ._tile import call, keep, lanes, one_element, one_of
 
 # What is multiplied: the ending in the low bits, and
@@ -120,8 +119,11 @@ class _Kernels:
         self.serial = self._compile(jit(_multiply))
 
     @functools.cached_property
-    def parallel(self):
+    def _parallel(self):
         return self._compile(parallel_twin(_multiply))
+
+    def parallel(self, *args):
+        return self._parallel(*args)
 
     def _compile(self, dispatcher):
         dispatcher.compile(self._signature)
@@ -139,7 +141,6 @@ def multiply(a, b, v, c, form):
         v = kernels.nothing
     result = kernels.serial(kernels.engine, a, b, v, c, form, 0)
     if result == _NEEDS_THREADS:
-        threads = numba.get_num_threads()
-        result = (kernels.parallel if threads > 1 else kernels.serial)(kernels.engine, a, b, v, c, form, threads)
+        result = run(kernels.serial, kernels.parallel, kernels.engine, a, b, v, c, form)
     if result == _UNWRITABLE:
         raise ValueError(f"fastnn: an output of strides {c.strides} has no contiguous axis")

@@ -1,7 +1,37 @@
-"""The threads that run parallel kernels."""
+"""The threads that run parallel kernels, and who may use them when.
+
+One parallel call at a time in a process: a call that comes from another Python thread meanwhile runs the serial kernel,
+with the same result. Numba's ``workqueue`` layer would abort the process at a second call, and with OpenMP each calling
+thread would get a team of its own, more threads than cores. A forked child runs serial kernels only: it has no threads,
+and OpenMP ends it at its first parallel region.
+"""
 
 import contextlib
+import logging
 import os
+import threading
+
+import numba
+
+from .. import _threads
+from .._threads import limit
+
+_in_use = threading.Lock()
+
+
+def claim_threads():
+    """How many threads a call may use. Where it is more than 1, `release_threads` must follow the call."""
+    if limit.threads == 1:
+        return 1
+    if _threads.forked:
+        limit.threads = 1  # said once
+        logging.getLogger("fastnn").info("process %d was forked: its kernels run on one thread", os.getpid())
+        return 1
+    threads = numba.get_num_threads()
+    return threads if threads > 1 and _in_use.acquire(blocking=False) else 1
+
+
+release_threads = _in_use.release
 
 
 def load_openmp():

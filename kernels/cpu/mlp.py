@@ -10,10 +10,9 @@ changes no sum, so results are bitwise the same for any number of threads. The n
 
 import math
 
-import numba
 from numba import prange
 
-from ._jit import jit, parallel_twin
+from ._jit import jit, parallel_twin, run
 from ._mlp_loss import labels_fit
 from ._mlp_plan import (
     MIN_ROWS,
@@ -100,11 +99,6 @@ def _predict(engine, table, x, work, scratch, out, probabilities, threads):
 _predict_serial, _predict_parallel = jit(_predict), parallel_twin(_predict)
 
 
-def _threads(work):
-    """How many threads so many multiply-adds are worth."""
-    return numba.get_num_threads() if work > PARALLEL_ABOVE else 1
-
-
 def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses):
     """Train on ``len(losses)`` batches; returns how many were done: it ends before one with a wrong label.
 
@@ -113,15 +107,17 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, lo
     indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the one batch. lr: 0.0 for
     gradients only. max_norm: of all gradients together; 0.0 for no clipping. losses: float64.
     """
-    threads = _threads(3 * plan.work * batch_size)
-    train = _train_parallel if threads > 1 else _train_serial
-    return train(plan.engine, plan.table, x, t, t_rows, order, batch_size, *workspace, lr, max_norm, losses, threads)
+    args = (plan.engine, plan.table, x, t, t_rows, order, batch_size, *workspace, lr, max_norm, losses)
+    if 3 * plan.work * batch_size > PARALLEL_ABOVE:
+        return run(_train_serial, _train_parallel, *args)
+    return _train_serial(*args, 1)
 
 
 def mlp_predict(plan, workspace, x, probabilities, out):
     """out (N, C) = the scores of x (N, D), or their softmax. workspace: of `mlp_predict_workspace`."""
     work, scratch = workspace
-    threads = _threads(plan.work * x.shape[0])
-    (_predict_parallel if threads > 1 else _predict_serial)(
-        plan.engine, plan.table, x, work, scratch, out, probabilities, threads
-    )
+    args = (plan.engine, plan.table, x, work, scratch, out, probabilities)
+    if plan.work * x.shape[0] > PARALLEL_ABOVE:
+        run(_predict_serial, _predict_parallel, *args)
+    else:
+        _predict_serial(*args, 1)

@@ -1,0 +1,104 @@
+"""How many threads the calling thread may use; kernels/cpu/_threads.py decides, call by call, whether it does."""
+
+import contextlib
+import functools
+import operator
+import os
+import threading
+from collections.abc import Iterator
+from multiprocessing import parent_process
+
+
+class _Limit(threading.local):
+    """Of each Python thread; found at its first call, since a spawned process learns late that it is a worker."""
+
+    @functools.cached_property
+    def threads(self) -> int | None:
+        """None: as many as Numba has. A worker of a pool has the others beside it, and one thread of its own."""
+        told = any(name in os.environ for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"))
+        return None if told or parent_process() is None else 1
+
+
+limit = _Limit()
+forked = False  # OpenMP ends a forked child at its first parallel region: it has no threads but its own
+
+
+def _after_fork() -> None:
+    global forked
+    forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def set_num_threads(n: int) -> None:
+    """Let the kernels that the calling Python thread runs use up to `n` threads.
+
+    Results do not depend on it, bit for bit. Other Python threads keep their own number. Until it is called, that is
+    what Numba has (``NUMBA_NUM_THREADS``, or all usable cores); in worker processes of `multiprocessing` it is 1. A
+    forked process computes on one thread, always.
+
+    Parameters
+    ----------
+    n : int
+        At least 1, at most the threads that Numba has.
+
+    Raises
+    ------
+    ValueError
+        For another number.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> before = fastnn.get_num_threads()
+    >>> fastnn.set_num_threads(1)
+    >>> fastnn.get_num_threads()
+    1
+    >>> fastnn.set_num_threads(before)
+    """
+    import numba
+
+    most, why = (1, "this process was forked") if forked else (numba.config.NUMBA_NUM_THREADS, "NUMBA_NUM_THREADS")
+    n = operator.index(n)
+    if not 1 <= n <= most:
+        raise ValueError(f"fastnn.set_num_threads: n must be between 1 and {most} ({why}), got {n}")
+    numba.set_num_threads(n)
+    limit.threads = n
+
+
+def get_num_threads() -> int:
+    """How many threads the kernels that the calling Python thread runs may use.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.get_num_threads() >= 1
+    True
+    """
+    import numba
+
+    return 1 if forked or limit.threads == 1 else numba.get_num_threads()
+
+
+@contextlib.contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Within a ``with`` statement, what `set_num_threads` does; afterwards all is as before.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> with fastnn.threads(1):
+    ...     fastnn.get_num_threads()
+    1
+    """
+    import numba
+
+    before = limit.threads, numba.get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        limit.threads = before[0]
+        numba.set_num_threads(before[1])
