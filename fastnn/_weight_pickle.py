@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-_MAX_OPCODES = 1_000_000  # an array takes about 40
+_MAX_OPCODES = 100_000  # an array takes about 40; each may make an object of 60 bytes
 
 _PUSH = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
