@@ -1,4 +1,4 @@
-"""Helpers for lists of parameters and gradients (book 2, ``common/util.py`` and ``common/trainer.py``)."""
+"""The book's helpers: for lists of parameters and gradients (book 2), for images as matrices (book 1)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from ._arrays import Array
 
-__all__ = ["clip_grads", "remove_duplicate"]
+__all__ = ["clip_grads", "col2im", "im2col", "remove_duplicate"]
 
 
 def clip_grads(grads: Sequence[Array] | Mapping[str, Array], max_norm: float) -> float:
@@ -77,3 +77,74 @@ def remove_duplicate(params: Sequence[Array], grads: Sequence[Array]) -> tuple[l
             first, strides = seen[key]
             kept_grads[first] += g if p.strides == strides else g.T
     return kept_params, kept_grads
+
+
+def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0) -> Array:
+    """Images as a matrix with which convolution is a product; book 1, section 7.4.3.
+
+    To study: `fastnn.layers.Convolution` computes without this matrix, which holds each pixel many times.
+
+    Parameters
+    ----------
+    input_data : ndarray
+        (N, C, H, W).
+    filter_h, filter_w, stride, pad : int
+
+    Returns
+    -------
+    ndarray
+        (N·OH·OW, C·filter_h·filter_w): a row is what lies under the filter at one place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.util import im2col
+    >>> im2col(np.arange(9).reshape(1, 1, 3, 3), 2, 2)
+    array([[0, 1, 3, 4],
+           [1, 2, 4, 5],
+           [3, 4, 6, 7],
+           [4, 5, 7, 8]])
+    """
+    x = np.pad(input_data, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (filter_h, filter_w), axis=(2, 3))
+    windows = windows[:, :, ::stride, ::stride]  # (N, C, OH, OW, filter_h, filter_w)
+    return windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1] * filter_h * filter_w)
+
+
+def col2im(
+    col: Array, input_shape: tuple[int, int, int, int], filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
+) -> Array:
+    """Add up a matrix like that of `im2col` into images: each pixel is the sum of all its places in the matrix.
+
+    The gradient of `im2col`; book 1, section 7.4.4 (``common/util.py``).
+
+    Parameters
+    ----------
+    col : ndarray
+        (N·OH·OW, C·filter_h·filter_w).
+    input_shape : tuple of int
+        (N, C, H, W).
+    filter_h, filter_w, stride, pad : int
+
+    Returns
+    -------
+    ndarray
+        (N, C, H, W).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.util import col2im
+    >>> col2im(np.ones((4, 4)), (1, 1, 3, 3), 2, 2)
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
+    N, C, H, W = input_shape
+    OH, OW = (H + 2 * pad - filter_h) // stride + 1, (W + 2 * pad - filter_w) // stride + 1
+    windows = col.reshape(N, OH, OW, C, filter_h, filter_w).transpose(0, 3, 4, 5, 1, 2)
+    x = np.zeros((N, C, H + 2 * pad, W + 2 * pad), col.dtype)
+    for r in range(filter_h):
+        for s in range(filter_w):
+            x[:, :, r : r + stride * OH : stride, s : s + stride * OW : stride] += windows[:, :, r, s]
+    return x[:, :, pad : pad + H, pad : pad + W]

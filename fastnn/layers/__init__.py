@@ -5,6 +5,7 @@ layer's life, so that an optimizer may keep them. Inputs are never modified.
 """
 
 from .affine import Affine
+from .convolution import Convolution
 from .matmul import MatMul
 from .nodes import AddLayer, MulLayer, Repeat, Sum
 from .relu import Relu
@@ -16,6 +17,7 @@ from .softmax_with_loss import SoftmaxWithLoss
 __all__ = [
     "AddLayer",
     "Affine",
+    "Convolution",
     "MatMul",
     "MulLayer",
     "Relu",

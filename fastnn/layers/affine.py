@@ -1,7 +1,8 @@
 from numpy.typing import ArrayLike
 
 from .._arrays import Array
-from .matmul import MatMul, grad, param
+from .layer import grad, param
+from .matmul import MatMul
 from .relu import Relu
 from .sigmoid import Sigmoid
 

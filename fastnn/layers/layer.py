@@ -4,7 +4,31 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from .._arrays import Array, Outputs
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._arrays import Array, Outputs, as_parameter
+
+
+def param(index: int) -> Any:
+    """A property for ``params[index]``. Assigning exchanges the array: whoever shares the old one keeps it."""
+
+    def get(layer: "Layer") -> Array:
+        return layer.params[index]
+
+    def exchange(layer: "Layer", value: ArrayLike) -> None:
+        old, name = layer.params[index], layer.param_names[index]
+        new = as_parameter(value, type(layer).__name__, name, old.ndim)
+        if new.shape != old.shape:
+            raise ValueError(f"{type(layer).__name__}: {name} must have shape {old.shape}, got {new.shape}")
+        layer.params[index] = new
+
+    return property(get, exchange)
+
+
+def grad(index: int) -> Any:
+    """A read-only property for ``grads[index]``."""
+    return property(lambda layer: layer.grads[index])
 
 
 class Layer:
@@ -27,6 +51,19 @@ class Layer:
         self.grads: list[Array] = []
         self._outputs, self._input_grads = Outputs(), Outputs()
         self._saved: Any = None  # what backward needs of forward
+
+    def _add_param(self, value: ArrayLike, ndim: int) -> None:
+        p = as_parameter(value, type(self).__name__, self.param_names[len(self.params)], ndim)
+        self.params.append(p)
+        self.grads.append(np.zeros(p.shape, p.dtype))
+
+    def _write_grads(self, kernel: Callable[..., None], dtype: np.dtype[Any]) -> None:
+        """kernel(*grads); where it computes in another dtype than theirs, into arrays that are copied from."""
+        grads = [g if g.dtype is dtype else np.empty(g.shape, dtype) for g in self.grads]
+        kernel(*grads)
+        for kept, computed in zip(self.grads, grads, strict=True):
+            if kept is not computed:
+                kept[...] = computed
 
     def _from_forward(self) -> Any:
         if self._saved is None:

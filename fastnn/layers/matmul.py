@@ -1,32 +1,9 @@
 import math
-from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, Outputs, as_batch, as_gradient, as_operands, as_parameter, kernels_for
-from .layer import Layer
-
-
-def param(index: int) -> Any:
-    """A property for ``params[index]``. Assigning exchanges the array: whoever shares the old one keeps it."""
-
-    def get(layer: Layer) -> Array:
-        return layer.params[index]
-
-    def exchange(layer: Layer, value: ArrayLike) -> None:
-        old, name = layer.params[index], layer.param_names[index]
-        new = as_parameter(value, type(layer).__name__, name, old.ndim)
-        if new.shape != old.shape:
-            raise ValueError(f"{type(layer).__name__}: {name} must have shape {old.shape}, got {new.shape}")
-        layer.params[index] = new
-
-    return property(get, exchange)
-
-
-def grad(index: int) -> Any:
-    """A read-only property for ``grads[index]``."""
-    return property(lambda layer: layer.grads[index])
+from .._arrays import Array, Outputs, as_batch, as_gradient, as_operands, kernels_for
+from .layer import Layer, grad, param
 
 
 class MatMul(Layer):
@@ -70,11 +47,6 @@ class MatMul(Layer):
     def __init__(self, W: ArrayLike) -> None:
         super().__init__()
         self._add_param(W, ndim=2)
-
-    def _add_param(self, value: ArrayLike, ndim: int) -> None:
-        p = as_parameter(value, type(self).__name__, self.param_names[len(self.params)], ndim)
-        self.params.append(p)
-        self.grads.append(np.zeros(p.shape, p.dtype))
 
     def forward(self, x: ArrayLike) -> Array:
         """Multiply each sample by the weights (and add the bias, where there is one).
@@ -131,13 +103,8 @@ class MatMul(Layer):
             rows = rows.reshape(-1, W.shape[1])
         rows, x, W = as_operands(rows, x, W)
         k = kernels_for(rows)
-        # The kernel writes where all is of one dtype, as nearly always; otherwise into arrays that are copied from.
-        dtype = x.dtype
-        grads = [g if g.dtype is dtype else np.empty(g.shape, dtype) for g in self.grads]
-        getattr(k, self._backward_params)(x, rows, *grads)
-        for kept, computed in zip(self.grads, grads, strict=True):
-            if kept is not computed:
-                kept[...] = computed
+        backward_params = getattr(k, self._backward_params)
+        self._write_grads(lambda *grads: backward_params(x, rows, *grads), x.dtype)
         if not input_gradient:
             return None
         dx = self._input_grads.empty(x.shape, x.dtype)

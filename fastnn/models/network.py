@@ -9,9 +9,13 @@ from numpy.typing import ArrayLike
 from .. import serialize
 from .._arrays import Array
 from ..gradient import numerical_gradient
-from ..layers import Affine, Relu, Sigmoid
+from ..layers import Affine, Convolution, Relu, Sigmoid
 from ..layers.layer import Layer, can_skip_input_gradient
 from .parameters import Parameters
+
+# Layers that compute the activation after them in the same pass. Exactly these types: subclasses may have a forward of
+# their own.
+_FUSED = {Affine: (Relu, Sigmoid), Convolution: (Relu,)}
 
 
 class Network:
@@ -67,8 +71,7 @@ class Network:
         for layer, following in itertools.zip_longest(layers, layers[1:]):
             if layer is done:
                 done = None
-            # Exactly these types: subclasses may have a forward of their own.
-            elif type(layer) is Affine and (type(following) is Relu or type(following) is Sigmoid):
+            elif type(following) in _FUSED.get(type(layer), ()):
                 out, done = layer.forward_activated(out, following), following
             else:
                 out = layer.forward(out)

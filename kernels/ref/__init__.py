@@ -9,6 +9,12 @@ from .affine import (
     affine_relu_forward,
     affine_sigmoid_forward,
 )
+from .convolution import (
+    convolution_backward_input,
+    convolution_backward_params,
+    convolution_forward,
+    convolution_relu_forward,
+)
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
 from .mlp import mlp_plan, mlp_predict, mlp_predict_workspace, mlp_train, mlp_workspace
 from .relu import relu_backward, relu_forward
@@ -24,6 +30,10 @@ __all__ = [
     "affine_forward",
     "affine_relu_forward",
     "affine_sigmoid_forward",
+    "convolution_backward_input",
+    "convolution_backward_params",
+    "convolution_forward",
+    "convolution_relu_forward",
     "matmul_backward_input",
     "matmul_backward_params",
     "matmul_forward",

@@ -1,0 +1,140 @@
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from fastnn.kernels import cpu, ref
+from fastnn.util import col2im, im2col
+
+
+class Geometry(NamedTuple):
+    """Of one convolution: `size` is that of the image; `filters` and `channels` are those of a group."""
+
+    N: int = 2
+    channels: int = 3
+    filters: int = 4
+    size: tuple = (6, 7)
+    kernel: tuple = (3, 3)
+    stride: tuple = (1, 1)
+    pad: tuple = (0, 0)
+    dilation: tuple = (1, 1)
+    groups: int = 1
+
+    @property
+    def out_size(self):
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(*self[3:8], strict=True))
+
+    @property
+    def options(self):
+        return self.stride, self.pad, self.dilation
+
+    def arrays(self, dtype, seed=0):
+        """x, W, b, dout"""
+        rng = np.random.default_rng(seed)
+        channels, filters = self.groups * self.channels, self.groups * self.filters
+        shapes = (self.N, channels, *self.size), (filters, self.channels, *self.kernel), (filters,)
+        shapes += ((self.N, filters, *self.out_size),)
+        return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def run(k, geometry, x, W, b, dout):
+    """All kernels of a room; outputs by name."""
+    out, relu, dx, dW, db = (np.full_like(a, np.nan) for a in (dout, dout, x, W, b))
+    k.convolution_forward(x, W, b, *geometry.options, out)
+    k.convolution_relu_forward(x, W, b, *geometry.options, relu)
+    k.convolution_backward_input(dout, W, *geometry.options, dx)
+    k.convolution_backward_params(x, dout, *geometry.options, dW, db)
+    return {"out": out, "relu": relu, "dx": dx, "dW": dW, "db": db}
+
+
+def check(geometry, dtype, seed=0):
+    arrays = geometry.arrays(dtype, seed)
+    before = [a.copy() for a in arrays]
+    got = run(cpu, geometry, *arrays)
+    want = run(ref, geometry, *(a.astype("float64") for a in arrays))
+    # What the terms of each sum amount to: the bound of Higham, Accuracy and Stability, section 3.5.
+    size = run(ref, geometry, *(np.abs(a.astype("float64")) for a in arrays))
+    outputs, taps = geometry.N * np.prod(geometry.out_size), np.prod(geometry.kernel)
+    depths = {"dx": geometry.filters * taps, "dW": outputs, "db": outputs}
+    for name in got:
+        depth = depths.get(name, geometry.channels * taps)
+        bound = (depth + 8) * np.finfo(dtype).eps * size[name]
+        assert np.all(np.abs(got[name] - want[name]) <= bound), name
+    for array, kept in zip(arrays, before, strict=True):
+        assert_array_equal(array, kept)
+
+
+@st.composite
+def geometries(draw):
+    def pair(elements):
+        return draw(st.tuples(elements, elements))
+
+    kernel, dilation = pair(st.integers(1, 5)), pair(st.integers(1, 3))
+    pad, stride = pair(st.integers(0, 6)), pair(st.integers(1, 4))
+    fitting = (max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, pad, strict=True))
+    size = tuple(n + draw(st.integers(0, 20)) for n in fitting)
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    few, many = st.integers(1, 5), st.integers(1, 40)
+    channels, filters = draw(few | many), draw(few | many)
+    return Geometry(draw(st.integers(1, 3)), channels, filters, size, kernel, stride, pad, dilation, groups)
+
+
+@settings(deadline=None, max_examples=150)
+@given(geometry=geometries(), dtype=st.sampled_from(["float32", "float64"]), seed=st.integers(0, 2**32 - 1))
+@example(Geometry(3, 1, 30, (28, 28), (5, 5)), "float32", 0)
+@example(Geometry(3, 16, 16, (28, 28), pad=(1, 1)), "float32", 0)
+@example(Geometry(2, 33, 65, (14, 14), pad=(1, 1)), "float64", 0)
+@example(Geometry(2, 8, 70, (15, 15), stride=(2, 2), pad=(1, 1)), "float32", 0)
+@example(Geometry(2, 3, 2, (1, 1), (5, 5), pad=(4, 7)), "float32", 0)
+@example(Geometry(2, 3, 2, (9, 9), (1, 1), stride=(4, 4)), "float32", 0)
+def test_matches_reference(geometry, dtype, seed):
+    check(geometry, dtype, seed)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("pad", [0, 1, 4])
+def test_reference_agrees_with_the_books_im2col(stride, pad):
+    geometry = Geometry(stride=(stride, stride), pad=(pad, pad))
+    x, W, b, dout = geometry.arrays("float64")
+    got = run(ref, geometry, x, W, b, dout)
+    col, col_W = im2col(x, 3, 3, stride, pad), W.reshape(len(W), -1).T
+    rows = dout.transpose(0, 2, 3, 1).reshape(-1, len(W))
+    out = (col @ col_W + b).reshape(*got["out"].transpose(0, 2, 3, 1).shape).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(got["out"], out, atol=1e-13)
+    np.testing.assert_allclose(got["relu"], np.maximum(out, 0), atol=1e-13)
+    np.testing.assert_allclose(got["dx"], col2im(rows @ col_W.T, x.shape, 3, 3, stride, pad), atol=1e-13)
+    np.testing.assert_allclose(got["dW"], (col.T @ rows).T.reshape(W.shape), atol=1e-13)
+    np.testing.assert_allclose(got["db"], rows.sum(0), atol=1e-13)
+
+
+def test_reference_agrees_with_the_definition_where_it_has_groups_and_dilation():
+    geometry = Geometry(1, 2, 2, (7, 6), (2, 3), (2, 1), (1, 0), (2, 2), groups=3)
+    x, W, b, dout = geometry.arrays("float64")
+    got = run(ref, geometry, x, W, b, dout)
+    padded = np.zeros((6, 9, 6))
+    padded[:, 1:-1] = x[0]
+    out, dx, dW = np.zeros_like(dout), np.zeros_like(padded), np.zeros_like(W)
+    for f, i, j in np.ndindex(*out.shape[1:]):
+        out[0, f, i, j] = b[f]
+        for c, r, s in np.ndindex(*W.shape[1:]):
+            at = f // 2 * 2 + c, 2 * i + 2 * r, j + 2 * s
+            out[0, f, i, j] += padded[at] * W[f, c, r, s]
+            dx[at] += dout[0, f, i, j] * W[f, c, r, s]
+            dW[f, c, r, s] += dout[0, f, i, j] * padded[at]
+    for name, want in {"out": out, "dx": dx[None, :, 1:-1], "dW": dW, "db": dout.sum((0, 2, 3))}.items():
+        np.testing.assert_allclose(got[name], want, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_come_out_where_they_went_in(poison):
+    geometry = Geometry(2, 3, 20, (9, 20), pad=(1, 1))
+    arrays = geometry.arrays("float32")
+    arrays[0][0, 1, 4, 10] = arrays[3][1, 2, 3, 5] = poison
+    with np.errstate(invalid="ignore"):
+        got, want = (run(k, geometry, *arrays) for k in (cpu, ref))
+    for name in got:
+        assert_array_equal(np.isnan(got[name]), np.isnan(want[name]), err_msg=name)
+        assert_array_equal(np.isinf(got[name]), np.isinf(want[name]), err_msg=name)
