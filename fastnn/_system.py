@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import warnings
@@ -98,6 +99,23 @@ def kernel_cache() -> str:
     files = [path for path in folder.iterdir() if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     return f"{folder} ({len(files)} files, {size / 1e6:.1f} MB)"
+
+
+def kernel_cache_folder() -> Path:
+    """Folder of the compiled kernels of all versions of fastnn."""
+    from .kernels.cpu._cache import cache_root
+
+    return cache_root()
+
+
+def clear_kernel_cache() -> tuple[Path, int, int]:
+    """Remove the compiled kernels of all versions; returns their folder, how many files they were and how many bytes."""
+    root = kernel_cache_folder()
+    folders = [folder for folder in root.glob("kernels-*") if folder.is_dir() and not folder.is_symlink()]
+    sizes = [path.stat().st_size for folder in folders for path in folder.iterdir()]
+    for folder in folders:
+        shutil.rmtree(folder)
+    return root, len(sizes), sum(sizes)
 
 
 def count_compiled_kernels() -> int:

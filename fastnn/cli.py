@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train spiral|digits|mnist``, ``fastnn info``, ``fastnn --version``.
+"""The command line: ``fastnn train spiral|digits|mnist``, ``fastnn info``, ``fastnn cache``, ``fastnn --version``.
 
 Exit codes: 0 done, 1 an error, 2 wrong usage, 130 stopped by Ctrl-C. An error is one line on stderr.
 """
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            return _train(args) if args.command == "train" else _info()
+            return _COMMANDS[args.command](args)
         except KeyboardInterrupt:
             print("fastnn: stopped by Ctrl-C", file=sys.stderr)
             return 130
@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastnn {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("info", help="versions, CPU, threads, kernel cache, GPU")
+    cache = commands.add_parser("cache", help="the compiled kernels that are kept between processes")
+    cache.add_argument("what", choices=["info", "path", "clear"], help="what is kept; where; remove it all")
     train = commands.add_parser(
         "train",
         help="train a two-layer network and draw how it went",
@@ -265,9 +267,23 @@ def _draw(out: Path, dataset: str, title: str, trainer: Any, evaluation: tuple[A
 # --- info ---------------------------------------------------------------------------------------------------------
 
 
-def _info() -> int:
+def _info(args: argparse.Namespace) -> int:
     from ._system import describe
 
     for name, value in describe().items():
         print(f"{name:<18}{value}")
     return 0
+
+
+def _cache(args: argparse.Namespace) -> int:
+    from . import _system
+
+    if args.what == "clear":
+        folder, files, size = _system.clear_kernel_cache()
+        print(f"removed {files} files, {size / 1e6:.1f} MB, from {folder}")
+    else:
+        print(_system.kernel_cache() if args.what == "info" else _system.kernel_cache_folder())
+    return 0
+
+
+_COMMANDS = {"train": _train, "info": _info, "cache": _cache}

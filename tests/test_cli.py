@@ -286,6 +286,20 @@ def test_info(tmp_path):
     assert all(told.values())
 
 
+def test_cache(tmp_path):
+    FASTNN_CACHE_DIR = str(tmp_path)
+    old = tmp_path / "kernels-0"
+    old.mkdir()
+    (old / "relu.nbc").write_bytes(bytes(10))
+    (tmp_path / "mine.txt").touch()
+    assert fastnn_command("cache", "path", FASTNN_CACHE_DIR=FASTNN_CACHE_DIR)[1] == f"{tmp_path}\n"
+    assert fastnn_command("cache", "info", FASTNN_CACHE_DIR=FASTNN_CACHE_DIR)[1].startswith(f"{tmp_path}/kernels-")
+    code, out, err = fastnn_command("cache", "clear", FASTNN_CACHE_DIR=FASTNN_CACHE_DIR)
+    assert (code, out, err) == (0, f"removed 1 files, 0.0 MB, from {tmp_path}\n", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert fastnn_command("cache", "burn", FASTNN_CACHE_DIR=FASTNN_CACHE_DIR)[0] == 2
+
+
 def test_cpu_features_in_words(monkeypatch):
     import llvmlite.binding
 
