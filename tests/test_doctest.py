@@ -1,8 +1,9 @@
-"""Every example in a docstring runs and prints what it says."""
+"""Every example in a docstring, and every >>> in the documents, runs and prints what it says."""
 
 import doctest
 import importlib
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +20,11 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+DOCUMENTS = sorted((Path(__file__).resolve().parent.parent / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_documents(path):
+    assert doctest.testfile(str(path), module_relative=False).failed == 0
