@@ -44,10 +44,12 @@ BIAS_SIGMOID = 4  # C = 1 / (1 + exp(-(AB + v)))
 RELU_GRADIENT = 5  # C = 0 where v <= 0, else AB
 SIGMOID_GRADIENT = 6  # C = AB · v · (1 - v)
 
-DEPTH_BYTES = 2048  # of a row of A in one block
-BLOCK_ROWS = 12 * TILE_ROWS  # rows of A in one block
-BLOCK_COLUMNS = 512  # columns of B in one block: whole panels of two vectors, whatever the CPU and dtype
-PACK_A_COLUMNS = 512  # columns of B from which copying A pays
+TILE_DEPTH = 256  # longest sum in one tile; then it is added to C
+BLOCK_B_BYTES = 1 << 20
+BLOCK_B_ROW_BYTES = BLOCK_B_BYTES // TILE_DEPTH  # whole panels of two vectors, whatever the CPU and dtype
+BLOCK_A_ROWS = 8 * TILE_ROWS
+BLOCK_A_ROW_BYTES = 4096
+TRANSPOSE_A_COLUMNS = 512  # columns of B from which copying a transposed A pays
 PACK_B_ROWS = 128  # rows of A from which copying B pays
 _ALIGNMENT = 64  # A load that crosses a cache line costs two
 _inline = register_jitable(inline="always")
@@ -59,18 +61,11 @@ def _round_up(value, unit):
 
 
 @_inline
-def _block_depth(depth, alpha):
-    """(blocks, depth of each but the last): as equal as whole vectors allow."""
-    limit = DEPTH_BYTES // itemsize(alpha)
-    blocks = max(1, (depth + limit - 1) // limit)
-    return blocks, _round_up((depth + blocks - 1) // blocks, lanes(alpha))
-
-
-@_inline
 def _packs_a(n, a_row, a_col, alpha):
-    """Where many panels use A; or its rows lie 2 KB · i apart, so that they displace each other from the cache."""
+    """Where A is transposed; or its rows lie 2 KB · i apart, so that they displace each other from the cache."""
     stride = (a_row if a_row != 1 else a_col) * itemsize(alpha)
-    return n >= PACK_A_COLUMNS or (stride % 2048 == 0 and stride != 0 and n > 2 * lanes(alpha))
+    transposed = a_col != 1 and n >= TRANSPOSE_A_COLUMNS
+    return transposed or (stride % 2048 == 0 and stride != 0 and n > 2 * lanes(alpha))
 
 
 @_inline
@@ -79,16 +74,27 @@ def _packs_b(m, b_col):
 
 
 @_inline
+def _depths(n, depth, alpha):
+    """(of a tile, of a block). A tile's makes the order of sums: it must not depend on how columns are divided."""
+    size = itemsize(alpha)
+    tiles = max(1, (depth + TILE_DEPTH - 1) // TILE_DEPTH)
+    tile_depth = max(1, _round_up((depth + tiles - 1) // tiles, lanes(alpha)))
+    row_bytes = min(_round_up(max(n, 1), 2 * lanes(alpha)) * size, BLOCK_B_ROW_BYTES)
+    block_depth = min(BLOCK_B_BYTES // row_bytes, BLOCK_A_ROW_BYTES // size)
+    return tile_depth, tile_depth * max(1, min(tiles, block_depth // tile_depth))
+
+
+@_inline
 def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
     """Bytes of scratch memory for a block of A and one of B."""
     size, panel = itemsize(alpha), 2 * lanes(alpha)
-    _, block_depth = _block_depth(depth, alpha)
+    _, block_depth = _depths(n, depth, alpha)
     a_bytes, b_bytes = 0, 0
     if _packs_a(n, a_row, a_col, alpha):
         padding = 2 * _ALIGNMENT // size
-        a_bytes = (block_depth + padding) * _round_up(min(m, BLOCK_ROWS), lanes(alpha)) * size
+        a_bytes = (block_depth + padding) * _round_up(min(m, BLOCK_A_ROWS), lanes(alpha)) * size
     if _packs_b(m, b_col):
-        b_bytes = block_depth * min(_round_up(n, panel), BLOCK_COLUMNS) * size
+        b_bytes = block_depth * min(_round_up(n, panel) * size, BLOCK_B_ROW_BYTES)
     return _round_up(a_bytes, _ALIGNMENT), b_bytes
 
 
@@ -183,60 +189,58 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     alpha: 1 for all endings but STORE and UPDATE; its dtype is that of all.
     """
     size, panel = itemsize(alpha), 2 * lanes(alpha)
-    blocks, block_depth = _block_depth(depth, alpha)
     pack_a, pack_b = _packs_a(n, a_row, a_col, alpha), _packs_b(m, b_col)
+    tile_depth, block_depth = _depths(n, depth, alpha)
     a_block = _round_up(scratch, _ALIGNMENT)
     b_block = a_block + _block_sizes(m, n, depth, a_row, a_col, b_col, alpha)[0]
-    for j0 in range(0, n, BLOCK_COLUMNS):
-        columns = min(BLOCK_COLUMNS, n - j0)
-        for block in range(blocks):
-            k0 = block * block_depth
+    has_bias = ending in (BIAS, BIAS_RELU, BIAS_SIGMOID)
+    block_columns = BLOCK_B_ROW_BYTES // size
+    for j0 in range(0, n, block_columns):
+        columns = min(block_columns, n - j0)
+        for k0 in range(0, max(depth, 1), block_depth):
             kc = min(block_depth, depth - k0)
-            start, start_row, start_col = c, c_row, 1
-            if block == 0 and ending != UPDATE:
-                start, start_row, start_col = zero_row(alpha), 0, 0
-                if ending in (BIAS, BIAS_RELU, BIAS_SIGMOID):
-                    start, start_col = v, 1
-            floor = zero_of(alpha) if ending == BIAS_RELU and block == blocks - 1 else -infinity_of(alpha)
             if pack_b:
                 b_0 = b + (k0 * b_row + j0 * b_col) * size
                 _pack_b(b_block, b_0, b_row, b_col, kc, columns, block_depth * panel, alpha)
-            for i0 in range(0, m, BLOCK_ROWS):
-                rows = min(BLOCK_ROWS, m - i0)
+            for i0 in range(0, m, BLOCK_A_ROWS):
+                rows = min(BLOCK_A_ROWS, m - i0)
                 a_0, a_0_row, a_0_col = a + (i0 * a_row + k0 * a_col) * size, a_row, a_col
                 if pack_a:
                     a_0_row, a_0_col = _pack_a(a_block, a_0, a_row, a_col, rows, kc, alpha), 1
                     a_0 = a_block
                 # Tiles of equal height, or one row more: a last tile of few rows would be slow.
+                # Row by row of tiles, each of the whole depth: A comes from far once, C stays in the nearest cache.
                 tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
                 height, taller = rows // tiles, rows % tiles
                 breadth = 2 * panel if m == 1 and not pack_b else panel
-                for j in range(0, columns, breadth):
-                    width = min(breadth, columns - j)
-                    b_j, b_j_row = b + (k0 * b_row + j0 + j) * size, b_row
-                    if pack_b:
-                        b_j, b_j_row = b_block + j * block_depth * size, panel
-                    i = 0
-                    for number in range(tiles):
-                        h = height + 1 if number < taller else height
-                        a_i = a_0 + i * a_0_row * size
-                        c_i = c + ((i0 + i) * c_row + j0 + j) * size
-                        s_i = start + ((i0 + i) * start_row + (j0 + j) * start_col) * size
-                        tile(
-                            h, width, kc, a_i, a_0_row, a_0_col, b_j, b_j_row, c_i, c_row, s_i, start_row, alpha, floor
-                        )
-                        i += h
-                if block == blocks - 1 and ending >= BIAS_SIGMOID:
+                i = 0
+                for number in range(tiles):
+                    h = height + 1 if number < taller else height
+                    for j in range(0, columns, breadth):
+                        b_j, b_j_row = b + (k0 * b_row + j0 + j) * size, b_row
+                        if pack_b:
+                            b_j, b_j_row = b_block + j * block_depth * size, panel
+                        c_ij = c + ((i0 + i) * c_row + j0 + j) * size
+                        for k in range(0, max(kc, 1), tile_depth):
+                            start, start_row = c_ij, c_row
+                            if k0 + k == 0 and ending != UPDATE:
+                                start, start_row = v + (j0 + j) * size if has_bias else zero_row(alpha), 0
+                            is_last = k0 + k + tile_depth >= depth
+                            floor = zero_of(alpha) if ending == BIAS_RELU and is_last else -infinity_of(alpha)
+                            tile(
+                                h, min(breadth, columns - j), min(tile_depth, kc - k),
+                                a_0 + (i * a_0_row + k * a_0_col) * size, a_0_row, a_0_col,
+                                b_j + k * b_j_row * size, b_j_row, c_ij, c_row, start, start_row, alpha, floor,
+                            )  # fmt: skip
+                    i += h
+                if k0 + kc == depth and ending >= BIAS_SIGMOID:
                     at = (i0 * c_row + j0) * size
                     _activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, alpha)
 
 
-def _largest_scratch(itemsize):
-    vector, depth, padding = VECTORS.bytes // itemsize, DEPTH_BYTES // itemsize, 2 * _ALIGNMENT // itemsize
-    return ((depth + padding) * (BLOCK_ROWS + vector) + depth * BLOCK_COLUMNS) * itemsize + 2 * _ALIGNMENT
-
-
-SCRATCH_BYTES = max(_largest_scratch(4), _largest_scratch(8))
+SCRATCH_BYTES = (
+    BLOCK_B_BYTES + (BLOCK_A_ROW_BYTES + 2 * _ALIGNMENT) * (BLOCK_A_ROWS + VECTORS.bytes // 4) + 2 * _ALIGNMENT
+)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ out = x · W + b      dx = dout · Wᵀ      dW = xᵀ · dout      db = sum ove
 affine_relu: max(x · W + b, 0), NaN stays NaN      affine_sigmoid: 1 / (1 + exp(-(x · W + b)))
 
 x, dx: (N, D); W, dW: (D, M); b, db: (M,); out, dout: (N, M); float32 or float64, all of one dtype, which sums
-accumulate in, in blocks of 2 KB of a row. Rows may lie any distance apart; x, W and dout may be transposed views.
+accumulate in, in blocks of 256. Rows may lie any distance apart; x, W and dout may be transposed views.
 Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py.
 """
 

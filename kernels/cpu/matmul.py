@@ -3,7 +3,7 @@
 out = x · W      dx = dout · Wᵀ      dW = xᵀ · dout
 
 x, dx: (N, D); W, dW: (D, M); out, dout: (N, M); float32 or float64, all of one dtype, which sums accumulate in, in
-blocks of 2 KB of a row. Rows may lie any distance apart; x, W and dout may be transposed views.
+blocks of 256. Rows may lie any distance apart; x, W and dout may be transposed views.
 Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py.
 """
 

@@ -151,9 +151,9 @@ layouts = st.sampled_from(["rows", "columns", "strided"])
 
 @settings(max_examples=300, deadline=None)
 @given(
-    m=edges(_gemm.TILE_ROWS, _gemm.PACK_B_ROWS, _gemm.BLOCK_ROWS),
-    n=edges(PANEL["float64"], PANEL["float32"], _gemm.PACK_A_COLUMNS, _gemm.BLOCK_COLUMNS),
-    depth=edges(16, _gemm.DEPTH_BYTES // 8, _gemm.DEPTH_BYTES // 4),
+    m=edges(_gemm.TILE_ROWS, _gemm.PACK_B_ROWS, _gemm.BLOCK_A_ROWS),
+    n=edges(PANEL["float64"], PANEL["float32"], _gemm.TRANSPOSE_A_COLUMNS, _gemm.BLOCK_B_ROW_BYTES // 4),
+    depth=edges(16, _gemm.TILE_DEPTH, 2 * _gemm.TILE_DEPTH),
     dtype=st.sampled_from(DTYPES),
     ending=st.sampled_from(ENDINGS),
     a_layout=layouts,
