@@ -11,10 +11,10 @@ demo: .venv/plot
 test: .venv/test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# Peers (torch, jax, onnx and onnxruntime) take part where they are installed in .venv.
+# Peers (torch, jax, onnx and onnxruntime, scikit-learn) take part where they are installed in .venv.
 bench: .venv/bench
-	$(BIN)/python -m bench.startup
-	$(BIN)/python -m bench.steps
+	mkdir -p build
+	$(BIN)/python -m pytest --benchmark-only --benchmark-json=build/bench.json $(PYTEST_ARGS)
 
 lint: .venv/lint
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""fastnn measured against its peers: ``python -m bench.steps`` and ``python -m bench.startup``."""
+"""fastnn measured against its peers: ``pytest --benchmark-only``, and ``bench/report.py`` for saved runs."""

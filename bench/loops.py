@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,97 +15,144 @@ from fastnn.optimizer import SGD
 from fastnn.trainer import Trainer
 
 from . import book
-from .cases import Array
+from .cases import DTYPES, Array, Case, Job
+from .peers import Peer
 
-# A run trains a new network and returns its scores of the data; of a loop's runs the first is what the others are
-# compared with.
-Runs = dict[str, Callable[[], Any]]
+TRAINER, TRAINER_LAYERS, EPOCHS = "fastnn, Trainer", "fastnn, Trainer, layers", "fastnn, step.epoch"
 
 
-def spiral_runs(dtype: str) -> tuple[Runs, Array, float]:
-    """2-10-3 sigmoid, mini-batches of 30, 3,000 of them: the book's training of chapter 1.
+@dataclasses.dataclass(frozen=True)
+class Loop(Case):
+    """A training run: trains a new network, and returns its scores of the data.
 
-    Returns
-    -------
-    runs : dict
-    t : ndarray
-        Labels.
+    Attributes
+    ----------
+    runs : dict of str to str
+        Contestants, and the methods that are theirs; those of fastnn are compared with the others.
     accuracy : float
         What a run must reach for its time to count.
     """
-    x, t = spiral.load_data()
-    x = x.astype(dtype)
 
-    def by_book() -> Array:
+    kind = "loop"
+    runs = {}  # noqa: RUF012
+    accuracy = 0.0
+
+    def check(self, data: tuple[Array, Array], got: list[Array]) -> None:
+        reached = (got[0].argmax(axis=1) == data[1]).mean()
+        assert reached >= self.accuracy, f"accuracy {reached:.2f}, expected {self.accuracy} or more"
+
+    def new(self) -> tuple[Any, Any]:
+        """A network and an optimizer."""
+        raise NotImplementedError
+
+
+class Spiral(Loop):
+    """2-10-3 sigmoid, mini-batches of 30, 3,000 of them: the book's training of chapter 1."""
+
+    name = "spiral, 300 epochs"
+    samples = 300 * 300
+    runs = {  # noqa: RUF012
+        "NumPy, book": "by_book", TRAINER_LAYERS: "by_layers", TRAINER: "by_trainer", EPOCHS: "by_epochs",
+    }  # fmt: skip
+    accuracy = 0.9
+
+    def inputs(self) -> tuple[Array, Array]:
+        x, t = spiral.load_data()
+        return x.astype(self.dtype), t.argmax(axis=1)
+
+    def by_book(self, x: Array, t: Array) -> Array:
         np.random.seed(0)
-        W1, W2 = (0.01 * np.random.randn(*shape).astype(dtype) for shape in ((2, 10), (10, 3)))
-        net = book.Net([(W1, np.zeros(10, dtype)), (W2, np.zeros(3, dtype))], "sigmoid")
+        W1, W2 = (0.01 * np.random.randn(*shape).astype(self.dtype) for shape in ((2, 10), (10, 3)))
+        net = book.Net([(W1, np.zeros(10, self.dtype)), (W2, np.zeros(3, self.dtype))], "sigmoid")
         book.fit(net, book.SGD(1.0), x, t, max_epoch=300, batch_size=30)
         return net.predict(x)
 
-    def new() -> tuple[Any, Any]:
+    def new(self) -> tuple[Any, Any]:
         np.random.seed(0)
-        return TwoLayerNet(2, 10, 3, dtype=dtype), SGD(lr=1.0)
+        return TwoLayerNet(2, 10, 3, dtype=self.dtype), SGD(lr=1.0)
 
-    def by_trainer(**options: Any) -> Any:
-        model, optimizer = new()
-        trainer = Trainer(model, optimizer, **options)
+    def by_trainer(self, x: Array, t: Array, compiled: bool = True) -> Array:
+        model, optimizer = self.new()
+        trainer = Trainer(model, optimizer, compiled=compiled)
         trainer.fit(x, t, max_epoch=300, batch_size=30, eval_interval=10, verbose=False)
         return model.predict(x)
 
-    def by_epochs() -> Any:
-        model, optimizer = new()
+    def by_layers(self, x: Array, t: Array) -> Array:
+        return self.by_trainer(x, t, compiled=False)
+
+    def by_epochs(self, x: Array, t: Array) -> Array:
+        model, optimizer = self.new()
         step = fastnn.compile(model, optimizer)
         for _ in range(300):
             step.epoch(x, t, batch_size=30)
         return model.predict(x)
 
-    runs: Runs = {
-        "the book's loop, NumPy": by_book,
-        "Trainer, layer by layer": lambda: by_trainer(compiled=False),
-        "Trainer": by_trainer,
-        "step.epoch": by_epochs,
-    }
-    return runs, t.argmax(axis=1), 0.9
 
+class Fit(Loop):
+    """784-50-10 relu, 16 epochs of 60,000 images in mini-batches of 100; compared with the bare steps."""
 
-def fit_runs(dtype: str) -> tuple[Runs, Array, float]:
-    """784-50-10 relu, 16 epochs of 60,000 images in mini-batches of 100; the bare steps first. Returns as above."""
-    rng = np.random.default_rng(0)
-    x = rng.random((60_000, 784), "float32").astype(dtype)
-    directions = rng.standard_normal((784, 10))
-    t = ((x[:, ::8] - 0.5) @ directions[::8]).argmax(axis=1)  # something that can be learned
+    name = "9,600 steps of 784-50-10, 100"
+    samples = 16 * 60_000
+    runs = {  # noqa: RUF012
+        "bare steps": "by_steps", EPOCHS: "by_epochs", TRAINER: "by_trainer", TRAINER_LAYERS: "by_layers",
+    }  # fmt: skip
+    accuracy = 0.5
 
-    def new() -> tuple[Any, Any]:
-        return TwoLayerNet(784, 50, 10, activation="relu", dtype=dtype, rng=0), SGD(lr=0.1)
+    def inputs(self) -> tuple[Array, Array]:
+        rng = np.random.default_rng(0)
+        x = rng.random((60_000, 784), "float32").astype(self.dtype)
+        directions = rng.standard_normal((784, 10))
+        t = ((x[:, ::8] - 0.5) @ directions[::8]).argmax(axis=1)  # something that can be learned
+        return x, t
 
-    def by_steps() -> Any:
-        model, optimizer = new()
+    def new(self) -> tuple[Any, Any]:
+        return TwoLayerNet(784, 50, 10, activation="relu", dtype=self.dtype, rng=0), SGD(lr=0.1)
+
+    def by_steps(self, x: Array, t: Array) -> Array:
+        model, optimizer = self.new()
         step = fastnn.compile(model, optimizer)
         for _ in range(16):
             for i in range(0, 60_000, 100):
                 step(x[i : i + 100], t[i : i + 100])
         return model.predict(x)
 
-    def by_trainer(**options: Any) -> Any:
-        model, optimizer = new()
-        Trainer(model, optimizer, **options).fit(x, t, max_epoch=16, batch_size=100, verbose=False, rng=0)
+    def by_trainer(self, x: Array, t: Array, compiled: bool = True) -> Array:
+        model, optimizer = self.new()
+        trainer = Trainer(model, optimizer, compiled=compiled)
+        trainer.fit(x, t, max_epoch=16, batch_size=100, verbose=False, rng=0)
         return model.predict(x)
 
-    def by_epochs() -> Any:
-        model, optimizer = new()
+    def by_layers(self, x: Array, t: Array) -> Array:
+        return self.by_trainer(x, t, compiled=False)
+
+    def by_epochs(self, x: Array, t: Array) -> Array:
+        model, optimizer = self.new()
         step = fastnn.compile(model, optimizer)
         for epoch in range(16):
             step.epoch(x, t, batch_size=100, rng=epoch)
         return model.predict(x)
 
-    runs: Runs = {
-        "bare steps over slices": by_steps,
-        "step.epoch": by_epochs,
-        "Trainer": by_trainer,
-        "Trainer, layer by layer": lambda: by_trainer(compiled=False),
-    }
-    return runs, t, 0.5
+
+def _run(name: str) -> type[Peer]:
+    """The contestant of that name."""
+
+    class Run(Peer):
+        threads = (None,)
+
+        @classmethod
+        def takes(cls, case: Case) -> bool:
+            return isinstance(case, Loop) and cls.name in case.runs
+
+        def loop(self, case: Loop, data: tuple[Array, Array]) -> Job:
+            train = partial(getattr(case, case.runs[self.name]), *data)
+            return Job(train, lambda: [np.asarray(train())])
+
+    Run.name = name
+    return Run
 
 
-LOOPS = {"spiral, 300 epochs": spiral_runs, "9,600 steps of 784-50-10, 100": fit_runs}
+LOOPS = [
+    *(Spiral(dtype, goals={TRAINER: 30.0}) for dtype in DTYPES),
+    *(Fit(dtype, goals={TRAINER: 1 / 1.15}) for dtype in DTYPES),
+]
+RUNS = [_run(name) for name in dict.fromkeys(name for case in LOOPS for name in case.runs)]

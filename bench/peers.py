@@ -1,13 +1,12 @@
 """The contestants: each does a case as a good user of that library would write it.
 
 A peer is made once a process, which fails with `ImportError` where its library is not installed. ``use(threads)`` comes
-before its cases are built and before each of them is timed. ``train``, ``predict``, ``product`` and ``op`` each build a
-`Job`; a peer without one of them does not take part in such cases.
+before its cases are built and before each of them is timed. A method for each kind of case (``train``, ``predict``,
+``images``, ``op``) builds a `Job`; a peer without one does not take part in such cases.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable
 from functools import partial
@@ -16,47 +15,65 @@ from typing import Any
 import numpy as np
 
 from . import book
-from .cases import COMPILED, LAYERS, LR, Array, Case, Inputs
-
-
-@dataclasses.dataclass
-class Job:
-    """One contestant's way of doing one case.
-
-    Attributes
-    ----------
-    call : callable
-        Does it once: this is what is timed.
-    result : callable
-        What came out, as arrays: the parameters after training, else the outputs of one call.
-    wait : callable
-        Returns when all calls are done; only JAX hands work over and goes on.
-    """
-
-    call: Callable[[], Any]
-    result: Callable[[], list[Array]]
-    wait: Callable[[], Any] = lambda: None
-
-
-def job_of_outputs(call: Callable[[], Any], outputs: Callable[[], list[Any]] | None = None) -> Job:
-    """A job whose result is what `call` returns, or what `outputs` finds after it."""
-
-    def result() -> list[Array]:
-        returned = call()
-        found = outputs() if outputs else returned
-        return [np.array(a) for a in (found if isinstance(found, list | tuple) else [found])]
-
-    return Job(call, result)
+from .cases import COMPILED, LAYERS, Array, Case, Job, job_of_outputs
+from .networks import LR, Inference, Inputs, Network
+from .ops.op import Op
 
 
 class Peer:
-    """Base of the contestants."""
+    """Base of the contestants.
+
+    Attributes
+    ----------
+    name : str
+    library : str
+        The method of `Op` that is this contestant's.
+    threads : tuple
+        How many it is timed with; the best counts.
+    """
 
     name = ""
+    library = ""
     threads: tuple[int | None, ...] = (1, 2)
+    train: Any = None
+
+    @classmethod
+    def takes(cls, case: Case) -> bool:
+        """Whether it takes part."""
+        if isinstance(case, Op):
+            return getattr(case, cls.library, None) is not None
+        return getattr(cls, "predictor" if isinstance(case, Inference) else case.kind, None) is not None
 
     def use(self, threads: int | None) -> None:
         """Compute on so many threads from now on; None leaves the library its own choice."""
+
+    predictor: Any = None  # (case, data) -> what makes a batch its own, what predicts a batch
+
+    def without_gradients(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, told that nothing will be differentiated."""
+        return call
+
+    def predict(self, case: Network, data: Inputs) -> Job:
+        convert, predict = self.predictor(case, data)
+        return job_of_outputs(self.without_gradients(partial(predict, convert(data.x))))
+
+    def images(self, case: Network, data: Inputs) -> Job:
+        convert, predict = self.predictor(case, data)
+        batches = [convert(data.x[i : i + case.batch]) for i in range(0, len(data.x), case.batch)]
+
+        @self.without_gradients
+        def all_batches() -> None:
+            for x in batches:
+                predict(x)
+
+        @self.without_gradients
+        def result() -> list[Array]:
+            return [np.concatenate([np.array(predict(x)) for x in batches])]
+
+        return Job(all_batches, result)
+
+    def op(self, case: Op, data: list[Array]) -> Job:
+        return job_of_outputs(getattr(case, self.library)(*(a.copy() for a in data)))
 
 
 class NumpyBook(Peer):
@@ -77,7 +94,7 @@ class NumpyBook(Peer):
         for lib in self._blas:
             lib.set_num_threads(threads)
 
-    def train(self, case: Case, data: Inputs) -> Job:
+    def train(self, case: Network, data: Inputs) -> Job:
         net, optimizer = book.Net(data.copies(), case.activation), book.SGD(LR)
 
         def step() -> Any:
@@ -88,17 +105,18 @@ class NumpyBook(Peer):
 
         return Job(step, lambda: net.params)
 
-    def predict(self, case: Case, data: Inputs) -> Job:
+    def predictor(self, case: Network, data: Inputs) -> Any:
         net = book.Net(data.params, case.activation)
-        return job_of_outputs(lambda: book.softmax(net.predict(data.x)))
+        return np.array, lambda x: book.softmax(net.predict(x))
 
 
 class Numpy(NumpyBook):
     """NumPy by a user who knows ``out=``: nothing is allocated twice, nothing computed that is not needed."""
 
     name = "NumPy"
+    library = "numpy"
 
-    def train(self, case: Case, data: Inputs) -> Job:
+    def train(self, case: Network, data: Inputs) -> Job:
         params, x, t = data.copies(), data.x, data.t
         outs = [np.empty((len(x), b.size), b.dtype) for _, b in params]
         deltas = [np.empty_like(out) for out in outs]
@@ -128,65 +146,15 @@ class Numpy(NumpyBook):
 
         return Job(step, lambda: [p for pair in params for p in pair])
 
-    def predict(self, case: Case, data: Inputs) -> Job:
-        outs = [np.empty((len(data.x), b.size), b.dtype) for _, b in data.params]
+    def predictor(self, case: Network, data: Inputs) -> Any:
+        outs = [np.empty((case.batch, b.size), b.dtype) for _, b in data.params]
 
-        def predict() -> Array:
-            y = _scores(data.params, data.x, outs, case.activation)
+        def predict(x: Array) -> Array:
+            y = _scores(data.params, x, outs, case.activation)
             _softmax_in_place(y)
             return y
 
-        return job_of_outputs(predict)
-
-    def product(self, case: Case, data: Inputs) -> Job:
-        a, b = data.x, data.params[0][0]
-        return job_of_outputs(partial(np.matmul, a, b, out=np.empty((len(a), b.shape[1]), a.dtype)))
-
-    def op(self, case: Case, data: Inputs) -> Job:
-        x, t, dout, rows = data.x, data.t, data.dout, np.arange(len(data.t))
-        W, b = data.copies()[0] if data.params else (x, x)
-        out, dx, dW, db, grad = (np.empty_like(a) for a in (dout, x, W, b, W))
-        np.multiply(0.5, W, out=grad)
-        y = 1 / (1 + np.exp(-x))
-
-        def affine_forward() -> Array:
-            np.matmul(x, W, out=out)
-            return np.add(out, b, out=out)
-
-        def affine_backward() -> tuple[Array, ...]:
-            np.matmul(dout, W.T, out=dx)
-            np.matmul(x.T, dout, out=dW)
-            np.add.reduce(dout, axis=0, out=db)
-            return dx, dW, db
-
-        def sigmoid_backward() -> Array:
-            np.subtract(1, y, out=dx)
-            np.multiply(dx, y, out=dx)
-            return np.multiply(dx, dout, out=dx)
-
-        def softmax_with_loss() -> Array:
-            np.copyto(dx, x)
-            _softmax_in_place(dx)
-            correct = dx[rows, t]
-            -np.log(correct).mean()
-            dx[rows, t] = correct - 1
-            return np.divide(dx, len(t), out=dx)
-
-        def sgd_update() -> Array:
-            np.multiply(LR, grad, out=dW)
-            return np.subtract(W, dW, out=W)
-
-        calls: dict[str, Callable[[], Any]] = {
-            "affine_forward": affine_forward,
-            "affine_backward": affine_backward,
-            "relu_forward": partial(np.maximum, x, 0, out=out),
-            "relu_backward": lambda: np.multiply(dout, x > 0, out=dx),
-            "sigmoid_forward": lambda: _sigmoid(x, out),
-            "sigmoid_backward": sigmoid_backward,
-            "softmax_with_loss": softmax_with_loss,
-            "sgd_update": sgd_update,
-        }
-        return job_of_outputs(calls[case.op])
+        return np.array, predict
 
 
 def _scores(params: list[tuple[Array, Array]], x: Array, outs: list[Array], activation: str) -> Array:
@@ -229,6 +197,7 @@ class Torch(Peer):
     """
 
     name = "PyTorch"
+    library = "torch"
 
     def __init__(self) -> None:
         import torch
@@ -238,7 +207,7 @@ class Torch(Peer):
     def use(self, threads: int | None) -> None:
         self.torch.set_num_threads(threads)
 
-    def _model(self, case: Case, data: Inputs) -> Any:
+    def _model(self, case: Network, data: Inputs) -> Any:
         nn = self.torch.nn
         layers: list[Any] = []
         for W, b in data.params:
@@ -252,7 +221,7 @@ class Torch(Peer):
     def _loss(self, model: Any, x: Any, t: Any) -> Any:
         return self.torch.nn.functional.cross_entropy(model(x), t)
 
-    def train(self, case: Case, data: Inputs) -> Job:
+    def train(self, case: Network, data: Inputs) -> Job:
         model = self._model(case, data)
         optimizer = self.torch.optim.SGD(model.parameters(), lr=LR)
         x, t = self.torch.from_numpy(data.x), self.torch.from_numpy(data.t)
@@ -269,48 +238,14 @@ class Torch(Peer):
     def _probabilities(self, model: Any, x: Any) -> Any:
         return self.torch.softmax(model(x), dim=1)
 
-    def predict(self, case: Case, data: Inputs) -> Job:
-        model, x = self._model(case, data).eval(), self.torch.from_numpy(data.x)
+    def predictor(self, case: Network, data: Inputs) -> Any:
+        return self.torch.from_numpy, partial(self._probabilities, self._model(case, data).eval())
 
-        def predict() -> Any:
-            with self.torch.inference_mode():
-                return self._probabilities(model, x)
+    def without_gradients(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        return self.torch.inference_mode()(call)
 
-        return job_of_outputs(predict)
-
-    def product(self, case: Case, data: Inputs) -> Job:
-        a, b = self.torch.from_numpy(data.x), self.torch.from_numpy(data.params[0][0])
-        return job_of_outputs(partial(self.torch.mm, a, b, out=self.torch.empty(len(a), b.shape[1], dtype=a.dtype)))
-
-    def op(self, case: Case, data: Inputs) -> Job:
-        torch = self.torch
-        x, t, dout = (torch.from_numpy(a) for a in (data.x, data.t, data.dout))
-        W, b = (torch.from_numpy(p) for p in data.copies()[0]) if data.params else (x, x)
-        out, dx, dW, db = (torch.empty_like(a) for a in (dout, x, W, b))
-        y, grad, lr = torch.sigmoid(x), 0.5 * W, LR
-        scores = x.clone().requires_grad_()
-
-        def affine_backward() -> Any:
-            torch.mm(dout, W.T, out=dx)
-            torch.mm(x.T, dout, out=dW)
-            torch.sum(dout, 0, out=db)
-            return dx, dW, db
-
-        def softmax_with_loss() -> Any:
-            loss = torch.nn.functional.cross_entropy(scores, t)
-            return torch.autograd.grad(loss, scores)[0]
-
-        calls: dict[str, Callable[[], Any]] = {
-            "affine_forward": partial(torch.addmm, b, x, W, out=out),
-            "affine_backward": affine_backward,
-            "relu_forward": partial(torch.clamp_min, x, 0, out=out),
-            "relu_backward": partial(torch.ops.aten.threshold_backward.grad_input, dout, x, 0, grad_input=dx),
-            "sigmoid_forward": partial(torch.sigmoid, x, out=out),
-            "sigmoid_backward": partial(torch.ops.aten.sigmoid_backward.grad_input, dout, y, grad_input=dx),
-            "softmax_with_loss": softmax_with_loss,
-            "sgd_update": lambda: W.add_(grad, alpha=-lr),
-        }
-        return job_of_outputs(calls[case.op])
+    def op(self, case: Op, data: list[Array]) -> Job:
+        return job_of_outputs(case.torch(self.torch, *(self.torch.from_numpy(a.copy()) for a in data)))
 
 
 class TorchCompiled(Torch):
@@ -321,9 +256,9 @@ class TorchCompiled(Torch):
     """
 
     name = "PyTorch, compiled"
-    product = op = None  # type: ignore[assignment]
+    library = ""
 
-    def train(self, case: Case, data: Inputs) -> Job:
+    def train(self, case: Network, data: Inputs) -> Job:
         torch = self.torch
         torch.compiler.reset()
         params = [(torch.from_numpy(W), torch.from_numpy(b)) for W, b in data.copies()]
@@ -346,19 +281,17 @@ class TorchCompiled(Torch):
 
         return Job(partial(step, params, x, t), lambda: [p.numpy() for pair in params for p in pair])
 
-    def _probabilities(self, model: Any, x: Any) -> Any:
-        return self._compiled(model, x)
-
-    def predict(self, case: Case, data: Inputs) -> Job:
+    def predictor(self, case: Network, data: Inputs) -> Any:
         self.torch.compiler.reset()
-        self._compiled = self.torch.compile(super()._probabilities)
-        return super().predict(case, data)
+        model = self._model(case, data).eval()
+        return self.torch.from_numpy, self.torch.compile(partial(self._probabilities, model))
 
 
 class Jax(Peer):
     """JAX: one jitted step, its parameters donated; data already on the device."""
 
     name = "JAX jit"
+    library = "jax"
 
     def __init__(self) -> None:
         import jax
@@ -382,7 +315,7 @@ class Jax(Peer):
         put = self.jax.numpy.array
         return [(put(W), put(b)) for W, b in data.params], put(data.x), put(data.t.astype("int32"))
 
-    def train(self, case: Case, data: Inputs) -> Job:
+    def train(self, case: Network, data: Inputs) -> Job:
         jax, jnp = self.jax, self.jax.numpy
 
         def loss_of(params: Any, x: Any, t: Any) -> Any:
@@ -403,10 +336,14 @@ class Jax(Peer):
 
         return Job(call, lambda: [np.array(p) for pair in params for p in pair], lambda: jax.block_until_ready(params))
 
-    def predict(self, case: Case, data: Inputs) -> Job:
-        params, x, _ = self._on_device(data)
+    def predictor(self, case: Network, data: Inputs) -> Any:
+        params, _, _ = self._on_device(data)
         jitted = self._jit(lambda params, x: self.jax.nn.softmax(self._scores(case.activation, params, x)))
-        return job_of_outputs(lambda: jitted(params, x).block_until_ready())
+        return self.jax.numpy.array, lambda x: jitted(params, x).block_until_ready()
+
+    def op(self, case: Op, data: list[Array]) -> Job:
+        jitted, inputs = self._jit(case.jax(self.jax)), [self.jax.numpy.array(a) for a in data]
+        return job_of_outputs(lambda: self.jax.block_until_ready(jitted(*inputs)))
 
 
 class OnnxRuntime(Peer):
@@ -423,7 +360,7 @@ class OnnxRuntime(Peer):
     def use(self, threads: int | None) -> None:
         self._threads = threads  # of the sessions made from now on
 
-    def predict(self, case: Case, data: Inputs) -> Job:
+    def predictor(self, case: Network, data: Inputs) -> Any:
         helper, to_tensor = self.onnx.helper, self.onnx.numpy_helper.from_array
         nodes, constants, h = [], [], "x"
         for i, (W, b) in enumerate(data.params):
@@ -446,21 +383,58 @@ class OnnxRuntime(Peer):
         binding, out = session.io_binding(), np.empty((case.batch, case.sizes[-1]), case.dtype)
         binding.bind_output(h, "cpu", 0, out.dtype, out.shape, out.ctypes.data)
 
-        def predict() -> Array:
-            binding.bind_cpu_input("x", data.x)
+        def predict(x: Array) -> Array:
+            binding.bind_cpu_input("x", x)
             session.run_with_iobinding(binding)
             return out
 
-        return job_of_outputs(predict)
+        return np.array, predict
+
+
+class ScikitLearn(NumpyBook):
+    """scikit-learn's MLPClassifier: ``partial_fit`` of one batch, without regularisation and momentum."""
+
+    name = "scikit-learn"
+
+    def __init__(self) -> None:
+        from sklearn.neural_network import MLPClassifier
+
+        super().__init__()
+        self._classifier = MLPClassifier
+
+    def _fitted(self, case: Network, data: Inputs) -> Any:
+        options = {"alpha": 0, "momentum": 0, "nesterovs_momentum": False, "learning_rate_init": LR, "shuffle": False}
+        classifier = self._classifier(
+            case.sizes[1:-1], "logistic" if case.activation == "sigmoid" else "relu", solver="sgd",
+            batch_size=case.batch, **options,
+        )  # fmt: skip
+        x, t = data.x[: case.batch], data.t[: case.batch]
+        classifier.partial_fit(x, t, classes=np.arange(case.sizes[-1]))  # makes the parameters, which are then set
+        for (W, b), coef, intercept in zip(data.params, classifier.coefs_, classifier.intercepts_, strict=True):
+            coef[...], intercept[...] = W, b
+        return classifier
+
+    def train(self, case: Network, data: Inputs) -> Job:
+        classifier = self._fitted(case, data)
+
+        def result() -> list[Array]:
+            pairs = zip(classifier.coefs_, classifier.intercepts_, strict=True)
+            return [p for pair in pairs for p in pair]
+
+        return Job(partial(classifier.partial_fit, data.x, data.t), result)
+
+    def predictor(self, case: Network, data: Inputs) -> Any:
+        return np.array, self._fitted(case, data).predict_proba
 
 
 class FastnnLayers(Peer):
     """fastnn, layer by layer: what the book's scripts do."""
 
     name = LAYERS
+    library = "fastnn"
     threads = (None,)  # its own choice, as users have it
 
-    def _network(self, case: Case, data: Inputs) -> Any:
+    def _network(self, case: Network, data: Inputs) -> Any:
         from fastnn.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
         from fastnn.models import Network, TwoLayerNet
 
@@ -475,7 +449,7 @@ class FastnnLayers(Peer):
         layers.popitem()
         return Network(layers, SoftmaxWithLoss())
 
-    def train(self, case: Case, data: Inputs) -> Job:
+    def train(self, case: Network, data: Inputs) -> Job:
         from fastnn.optimizer import SGD
 
         net, optimizer = self._network(case, data), SGD(LR)
@@ -488,76 +462,37 @@ class FastnnLayers(Peer):
 
         return Job(step, lambda: list(net.params))
 
-    def predict(self, case: Case, data: Inputs) -> Job:
+    def predictor(self, case: Network, data: Inputs) -> Any:
         from fastnn.layers import Softmax
 
         net, softmax = self._network(case, data), Softmax()
-        return job_of_outputs(lambda: softmax.forward(net.predict(data.x)))
-
-    def product(self, case: Case, data: Inputs) -> Job:
-        from fastnn.layers import MatMul
-
-        return job_of_outputs(partial(MatMul(data.params[0][0]).forward, data.x))
-
-    def op(self, case: Case, data: Inputs) -> Job:
-        from fastnn.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
-        from fastnn.optimizer import SGD
-
-        x, dout = data.x, data.dout
-        if case.op == "sgd_update":
-            W = data.copies()[0][0]
-            return job_of_outputs(partial(SGD(LR).update, [W], [0.5 * W]), lambda: [W])
-        if case.op == "softmax_with_loss":
-            loss = SoftmaxWithLoss()
-
-            def forward_backward() -> Array:
-                loss.forward(x, data.t)
-                return loss.backward()
-
-            return job_of_outputs(forward_backward)
-        kind, direction = case.op.split("_")
-        layer = Affine(*data.params[0]) if kind == "affine" else {"relu": Relu, "sigmoid": Sigmoid}[kind]()
-        if direction == "forward":
-            return job_of_outputs(partial(layer.forward, x))
-        layer.forward(x)
-        return job_of_outputs(partial(layer.backward, dout), lambda: [layer.backward(dout), *layer.grads])
+        return np.array, lambda x: softmax.forward(net.predict(x))
 
 
 class FastnnCompiled(FastnnLayers):
     """fastnn, the whole step or prediction in one compiled call."""
 
     name = COMPILED
-    product = op = None  # type: ignore[assignment]
+    library = ""
 
     def _compile(self, *args: Any) -> Any:
         import fastnn
 
         return fastnn.compile(*args)
 
-    def train(self, case: Case, data: Inputs) -> Job:
+    def train(self, case: Network, data: Inputs) -> Job:
         from fastnn.optimizer import SGD
 
         net = self._network(case, data)
         return Job(partial(self._compile(net, SGD(LR)), data.x, data.t), lambda: list(net.params))
 
-    def predict(self, case: Case, data: Inputs) -> Job:
+    def predictor(self, case: Network, data: Inputs) -> Any:
         predict = self._compile(self._network(case, data))
-        out = np.empty((len(data.x), case.sizes[-1]), case.dtype)
-        return job_of_outputs(partial(predict, data.x, out=out, probabilities=True), lambda: [out])
+        out = np.empty((case.batch, case.sizes[-1]), case.dtype)
+        return np.array, partial(predict, out=out, probabilities=True)
 
 
 # PyTorch first: loaded after fastnn it would share fastnn's OpenMP, and its settings, in place of its own.
 PEERS: tuple[type[Peer], ...] = (
-    Torch, TorchCompiled, Jax, OnnxRuntime, NumpyBook, Numpy, FastnnLayers, FastnnCompiled,
+    Torch, TorchCompiled, Jax, OnnxRuntime, NumpyBook, Numpy, ScikitLearn, FastnnLayers, FastnnCompiled,
 )  # fmt: skip
-
-
-def installed(peers: tuple[type[Peer], ...] = PEERS) -> tuple[list[Peer], dict[str, str]]:
-    """The peers that can be had, and why the others cannot."""
-    ready, missing = [], {}
-    for peer in peers:
-        try:
-            ready.append(peer())
-        except ImportError as error:
-            missing[peer.name] = str(error)
-    return ready, missing

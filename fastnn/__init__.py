@@ -20,7 +20,17 @@ if _importlib_util.find_spec("fastnn.kernels") is None and _beside.is_file():
     kernels = _sys.modules["fastnn.kernels"] = _importlib_util.module_from_spec(_spec)
     _spec.loader.exec_module(kernels)
 
-from .compiled import compile  # noqa: E402  (needs the kernels)
+from ._roofline import Roofline, roofline  # noqa: E402  (needs the kernels)
+from .compiled import compile  # noqa: E402
 from .kernels import get_num_threads, set_num_threads, threads  # noqa: E402
 
-__all__ = ["FileFormatError", "__version__", "compile", "get_num_threads", "set_num_threads", "threads"]
+__all__ = [
+    "FileFormatError",
+    "Roofline",
+    "__version__",
+    "compile",
+    "get_num_threads",
+    "roofline",
+    "set_num_threads",
+    "threads",
+]

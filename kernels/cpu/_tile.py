@@ -10,6 +10,7 @@ That one ending serves all: start is a row of zeros (store), the bias with row s
 Why IR: loops that LLVM vectorises by itself reach 35-80 % of this, and nothing else in Numba pins values to registers.
 """
 
+import functools
 import math
 
 from llvmlite import ir
@@ -420,3 +421,31 @@ def call(typing, address, *args):
 def keep(typing, array):
     """Use an array whose address was taken: until here it is not freed."""
     return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
+
+
+MULTIPLY_ADD_CHAINS = 12  # vectors: enough to hide the latency of a multiply-add, few enough for the registers
+
+
+@intrinsic
+def multiply_add_chains(typing, repeats, like):
+    """The sum of values that start from 0, 1, ... and each go through a <- a/2 + 1/4 `repeats` times.
+
+    That is the fastest a CPU can multiply and add. In IR because of a loop LLVM makes vectors of half the width on many
+    CPUs with AVX-512.
+    """
+
+    def code(context, builder, signature, args):
+        v = _Vector(builder, like)
+
+        def constant(value):
+            return ir.Constant(v.type, [value] * v.lanes)
+
+        # From different values: chains that are equal would become one.
+        chains = [cgutils.alloca_once_value(builder, constant(float(i))) for i in range(MULTIPLY_ADD_CHAINS)]
+        with cgutils.for_range(builder, args[0]):
+            for a in chains:
+                builder.store(v.multiply_add(builder.load(a), constant(0.5), constant(0.25)), a)
+        total = functools.reduce(builder.fadd, map(builder.load, chains))
+        return builder.extract_element(total, ir.Constant(_I32, 0))
+
+    return like(repeats, like), code

@@ -18,6 +18,7 @@ from .convolution import (
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
 from .mlp import mlp_plan, mlp_predict, mlp_predict_workspace, mlp_train, mlp_workspace
 from .relu import relu_backward, relu_forward
+from .roofline import copy_to_and_fro, multiply_adds
 from .sgd import sgd_update
 from .sigmoid import sigmoid_backward, sigmoid_forward
 from .sigmoid_with_loss import sigmoid_with_loss_backward, sigmoid_with_loss_forward
@@ -34,6 +35,7 @@ __all__ = [
     "convolution_backward_params",
     "convolution_forward",
     "convolution_relu_forward",
+    "copy_to_and_fro",
     "matmul_backward_input",
     "matmul_backward_params",
     "matmul_forward",
@@ -42,6 +44,7 @@ __all__ = [
     "mlp_predict_workspace",
     "mlp_train",
     "mlp_workspace",
+    "multiply_adds",
     "relu_backward",
     "relu_forward",
     "sgd_update",

@@ -1,4 +1,4 @@
-"""How everything is timed: contestants in turn, round by round, in one process, with rests between them."""
+"""How time is measured: contestants in turn, round by round, in one process, with rests between them."""
 
 from __future__ import annotations
 
@@ -71,11 +71,24 @@ class Contestant:
         return (high - low) / self.median
 
 
-def interleave(contestants: list[Contestant], rounds: int) -> float:
+def interleave(
+    contestants: list[Contestant], rounds: int, rest: float = REST, tell: Callable[[], Any] = lambda: None
+) -> float:
     """Time every contestant once a round, in an order of its own each round.
 
     A round in which other processes were busy is not counted, as long as there are not too many of them; then the
     quietest count.
+
+    Parameters
+    ----------
+    contestants : list of Contestant
+        Their ``seconds`` are set.
+    rounds : int
+        Measurements of each.
+    rest : float
+        Seconds between them; none are needed where all run on the same threads.
+    tell : callable
+        Is called after each turn.
 
     Returns
     -------
@@ -86,7 +99,6 @@ def interleave(contestants: list[Contestant], rounds: int) -> float:
     for c in contestants:
         c.prepare()
         calls[id(c)] = c.calls_a_chunk()
-        time.sleep(REST)
     shuffled = random.Random(0)
     done: list[tuple[float, list[float]]] = []
     gc.collect()
@@ -96,8 +108,9 @@ def interleave(contestants: list[Contestant], rounds: int) -> float:
             seconds = dict.fromkeys(map(id, contestants), 0.0)
             others, start = _others(), time.perf_counter()
             for c in shuffled.sample(contestants, len(contestants)):
-                time.sleep(REST)
+                time.sleep(rest)
                 seconds[id(c)] = _turn(c, calls[id(c)])
+                tell()
             done.append(((_others() - others) / (time.perf_counter() - start), list(seconds.values())))
     finally:
         gc.enable()

@@ -1,0 +1,99 @@
+"""What this machine can do at most, measured: `roofline`."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from . import kernels
+
+_FAR, _NEAR = 2**26, 2**18  # bytes that a thread copies: far beyond its caches, and within its second-level cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Roofline:
+    """The limits of a machine, all threads together.
+
+    Attributes
+    ----------
+    threads : int
+    flops : dict of str to float
+        Floating-point operations a second of fused multiply-adds, by dtype.
+    copy : float
+        Bytes a second, read and written, of copying from memory to memory.
+    copy_cached : float
+        The same within the second-level caches.
+
+    Notes
+    -----
+    Source: Williams, Waterman, Patterson, Roofline: an insightful visual performance model, CACM 52 (2009).
+    """
+
+    threads: int
+    flops: dict[str, float]
+    copy: float
+    copy_cached: float
+
+    def bandwidth(self, nbytes: float) -> float:
+        """Bytes a second that may be moved at most when `nbytes` are moved in all: from the caches where they fit."""
+        return self.copy_cached if nbytes <= 4 * _NEAR * self.threads else self.copy
+
+    def seconds(self, flops: float, nbytes: float, dtype: str) -> float:
+        """The least time for so many operations on so many bytes.
+
+        Examples
+        --------
+        >>> from fastnn import Roofline
+        >>> machine = Roofline(threads=1, flops={"float32": 100e9}, copy=10e9, copy_cached=50e9)
+        >>> machine.seconds(flops=2e9, nbytes=1e8, dtype="float32")  # bound by arithmetic
+        0.02
+        >>> machine.seconds(flops=2e7, nbytes=1e8, dtype="float32")  # bound by memory
+        0.01
+        """
+        return max(flops / self.flops[dtype], nbytes / self.bandwidth(nbytes))
+
+
+def roofline() -> Roofline:
+    """Measure this machine's peak of multiply-adds and its copy bandwidth, with the threads that kernels use.
+
+    Takes a second or two. What else runs on the machine meanwhile lowers the result.
+
+    Returns
+    -------
+    Roofline
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> machine = fastnn.roofline()
+    >>> machine.flops["float32"] > machine.flops["float64"] > 0
+    True
+    """
+    k = kernels.get("cpu")
+    import numba
+
+    threads = numba.get_num_threads()
+
+    def flops(dtype: str) -> float:
+        out, repeats = np.zeros(threads, dtype), 1_000_000
+        return float(k.multiply_adds(repeats, out) / _shortest(lambda: k.multiply_adds(repeats, out)))
+
+    def copy(nbytes: int, repeats: int) -> float:
+        x = np.ones((threads, nbytes // 8))
+        out = np.zeros_like(x)
+        return 4 * x.nbytes * repeats / _shortest(lambda: k.copy_to_and_fro(repeats, x, out))
+
+    return Roofline(threads, {dtype: flops(dtype) for dtype in ("float32", "float64")}, copy(_FAR, 1), copy(_NEAR, 20))
+
+
+def _shortest(call: Callable[[], object], repeats: int = 20) -> float:
+    """Seconds of the fastest call; with rests between, in which whatever else the machine was doing may end."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        time.sleep(0.01)
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
