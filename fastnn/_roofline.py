@@ -70,19 +70,17 @@ def roofline() -> Roofline:
     >>> machine.flops["float32"] > machine.flops["float64"] > 0
     True
     """
-    k = kernels.get("cpu")
-    import numba
-
-    threads = numba.get_num_threads()
+    k, threads = kernels.get("cpu"), kernels.get_num_threads()
 
     def flops(dtype: str) -> float:
-        out, repeats = np.zeros(threads, dtype), 1_000_000
-        return float(k.multiply_adds(repeats, out) / _shortest(lambda: k.multiply_adds(repeats, out)))
+        x, repeats = np.zeros(threads, dtype), 1_000_000
+        out = np.empty_like(x)
+        return float(k.multiply_adds(x, repeats, out) / _shortest(lambda: k.multiply_adds(x, repeats, out)))
 
     def copy(nbytes: int, repeats: int) -> float:
         x = np.ones((threads, nbytes // 8))
         out = np.zeros_like(x)
-        return 4 * x.nbytes * repeats / _shortest(lambda: k.copy_to_and_fro(repeats, x, out))
+        return 4 * x.nbytes * repeats / _shortest(lambda: k.copy_to_and_fro(x, repeats, out))
 
     return Roofline(threads, {dtype: flops(dtype) for dtype in ("float32", "float64")}, copy(_FAR, 1), copy(_NEAR, 20))
 

@@ -427,25 +427,26 @@ MULTIPLY_ADD_CHAINS = 12  # vectors: enough to hide the latency of a multiply-ad
 
 
 @intrinsic
-def multiply_add_chains(typing, repeats, like):
-    """The sum of values that start from 0, 1, ... and each go through a <- a/2 + 1/4 `repeats` times.
+def multiply_add_chains(typing, x, repeats):
+    """The sum of values that start from x, x + 1, ... and each go through a <- a/2 + 1/4 `repeats` times.
 
     That is the fastest a CPU can multiply and add. In IR because of a loop LLVM makes vectors of half the width on many
     CPUs with AVX-512.
     """
 
     def code(context, builder, signature, args):
-        v = _Vector(builder, like)
+        v = _Vector(builder, x)
 
         def constant(value):
             return ir.Constant(v.type, [value] * v.lanes)
 
         # From different values: chains that are equal would become one.
-        chains = [cgutils.alloca_once_value(builder, constant(float(i))) for i in range(MULTIPLY_ADD_CHAINS)]
-        with cgutils.for_range(builder, args[0]):
+        starts = [builder.fadd(v.splat(args[0]), constant(float(i))) for i in range(MULTIPLY_ADD_CHAINS)]
+        chains = [cgutils.alloca_once_value(builder, start) for start in starts]
+        with cgutils.for_range(builder, args[1]):
             for a in chains:
                 builder.store(v.multiply_add(builder.load(a), constant(0.5), constant(0.25)), a)
         total = functools.reduce(builder.fadd, map(builder.load, chains))
         return builder.extract_element(total, ir.Constant(_I32, 0))
 
-    return like(repeats, like), code
+    return x(x, repeats), code

@@ -10,16 +10,17 @@ from fastnn.kernels import ref
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("repeats", [1, 3, 100])
 def test_multiply_adds(k, dtype, repeats):
-    got, want = np.zeros(2, dtype), np.zeros(2, dtype)
-    done = k.multiply_adds(repeats, got)
-    assert done % ref.multiply_adds(repeats, want) == 0  # a value in each lane of a vector, in each element of out
+    x = np.array([0.5, -3], dtype)
+    got, want = np.empty_like(x), np.empty_like(x)
+    done = k.multiply_adds(x, repeats, got)
+    assert done % ref.multiply_adds(x, repeats, want) == 0  # the same in each lane of a vector
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
 def test_copy_to_and_fro(k, rng):
     x = rng.standard_normal((2, 100))
     before, out = x.copy(), np.zeros_like(x)
-    k.copy_to_and_fro(3, x, out)
+    k.copy_to_and_fro(x, 3, out)
     np.testing.assert_array_equal(out, before)
     np.testing.assert_array_equal(x, before)
 
