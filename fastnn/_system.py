@@ -109,7 +109,7 @@ def kernel_cache_folder() -> Path:
 
 
 def clear_kernel_cache() -> tuple[Path, int, int]:
-    """Remove the compiled kernels of all versions; returns their folder, how many files they were and how many bytes."""
+    """Remove the compiled kernels of all versions: their folder, how many files they were, how many bytes."""
     root = kernel_cache_folder()
     folders = [folder for folder in root.glob("kernels-*") if folder.is_dir() and not folder.is_symlink()]
     sizes = [path.stat().st_size for folder in folders for path in folder.iterdir()]
