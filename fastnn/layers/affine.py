@@ -1,6 +1,6 @@
 from numpy.typing import ArrayLike
 
-from .._arrays import Array
+from .._arrays import Array, kernels_for
 from .layer import grad, param
 from .matmul import MatMul
 from .relu import Relu
@@ -60,3 +60,14 @@ class Affine(MatMul):
         y = self._multiply(x, activation.after_affine, activation._outputs)
         activation._saved = y
         return y
+
+    def follows(self, activation: Relu | Sigmoid) -> bool:
+        """Whether the input of the last forward was the output of `activation`."""
+        return self._saved is not None and self._saved[0] is activation._saved
+
+    def backward_activated(self, dout: ArrayLike, activation: Relu | Sigmoid) -> Array:
+        """``activation.backward(self.backward(dout))`` in one pass, where this layer follows `activation`."""
+        rows, y, W = self._differentiate(dout)
+        dx = self._input_grads.empty(y.shape, y.dtype)
+        getattr(kernels_for(rows), activation.before_affine)(rows, W, y, dx)
+        return dx

@@ -59,6 +59,12 @@ class Layer:
 
     def _write_grads(self, kernel: Callable[..., None], dtype: np.dtype[Any]) -> None:
         """kernel(*grads); where it computes in another dtype than theirs, into arrays that are copied from."""
+        for g in self.grads:
+            if g.dtype is not dtype:
+                break
+        else:  # nearly always
+            kernel(*self.grads)
+            return
         grads = [g if g.dtype is dtype else np.empty(g.shape, dtype) for g in self.grads]
         kernel(*grads)
         for kept, computed in zip(self.grads, grads, strict=True):

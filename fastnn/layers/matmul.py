@@ -96,20 +96,25 @@ class MatMul(Layer):
         ndarray
             Of the shape of forward's x. None without `input_gradient`.
         """
-        x, shape, lead = self._from_forward()
+        _, shape, _ = self._from_forward()
+        rows, x, W = self._differentiate(dout)
+        if not input_gradient:
+            return None
+        dx = self._input_grads.empty(x.shape, x.dtype)
+        getattr(kernels_for(rows), self._backward_input)(rows, W, dx)
+        return dx if dx.shape == shape else dx.reshape(shape)
+
+    def _differentiate(self, dout: ArrayLike) -> tuple[Array, ...]:
+        """The gradients for the parameters; returns dout, x and W as kernels take them."""
+        x, _, lead = self._from_forward()
         W = self.params[0]
         rows = as_gradient(dout, (*lead, W.shape[1]), type(self).__name__)
         if rows.ndim != 2:
             rows = rows.reshape(-1, W.shape[1])
         rows, x, W = as_operands(rows, x, W)
-        k = kernels_for(rows)
-        backward_params = getattr(k, self._backward_params)
+        backward_params = getattr(kernels_for(rows), self._backward_params)
         self._write_grads(lambda *grads: backward_params(x, rows, *grads), x.dtype)
-        if not input_gradient:
-            return None
-        dx = self._input_grads.empty(x.shape, x.dtype)
-        getattr(k, self._backward_input)(rows, W, dx)
-        return dx if dx.shape == shape else dx.reshape(shape)
+        return rows, x, W
 
     def _as_rows(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         """x as (samples, D), and the shape of its batch axes."""

@@ -21,4 +21,4 @@ class Relu(Elementwise):
     """
 
     _forward, _backward = "relu_forward", "relu_backward"
-    after_affine = "affine_relu_forward"
+    after_affine, before_affine = "affine_relu_forward", "relu_affine_backward_input"

@@ -18,4 +18,4 @@ class Sigmoid(Elementwise):
     """
 
     _forward, _backward = "sigmoid_forward", "sigmoid_backward"
-    after_affine = "affine_sigmoid_forward"
+    after_affine, before_affine = "affine_sigmoid_forward", "sigmoid_affine_backward_input"

@@ -1,4 +1,3 @@
-import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +12,8 @@ from ..layers import Affine, Convolution, Relu, Sigmoid
 from ..layers.layer import Layer, can_skip_input_gradient
 from .parameters import Parameters
 
-# Layers that compute the activation after them in the same pass. Exactly these types: subclasses may have a forward of
-# their own.
+# Layers that compute the activation after them in the same pass; Affine also the gradient of that before it. Exactly
+# these types: subclasses may have a forward or a backward of their own.
 _FUSED = {Affine: (Relu, Sigmoid), Convolution: (Relu,)}
 
 
@@ -66,13 +65,11 @@ class Network:
     def predict(self, x: ArrayLike) -> Any:
         """Scores of the classes: the output of the last layer before the loss."""
         out: Any = x
-        layers = list(self.layers.values())
-        done = None  # by the layer before it
-        for layer, following in itertools.zip_longest(layers, layers[1:]):
-            if layer is done:
-                done = None
-            elif type(following) in _FUSED.get(type(layer), ()):
-                out, done = layer.forward_activated(out, following), following
+        layers: list[Any] = list(reversed(self.layers.values()))
+        while layers:
+            layer = layers.pop()
+            if layers and type(layers[-1]) in _FUSED.get(type(layer), ()):
+                out = layer.forward_activated(out, layers.pop())
             else:
                 out = layer.forward(out)
         return out
@@ -101,10 +98,15 @@ class Network:
             The gradient for x. None without `input_gradient`.
         """
         grad: Any = self.loss_layer.backward(dout)
-        for layer in reversed(self.layers.values()):
+        layers: list[Any] = list(self.layers.values())
+        while layers:
+            layer = layers.pop()
             if layer is self._lowest and not input_gradient:
                 return layer.backward(grad, input_gradient=False)
-            grad = layer.backward(grad)
+            if layers and type(layer) is Affine and type(layers[-1]) in _FUSED[Affine] and layer.follows(layers[-1]):
+                grad = layer.backward_activated(grad, layers.pop())
+            else:
+                grad = layer.backward(grad)
         return grad if input_gradient else None
 
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import register_jitable
 
-from ._gemm import STORE, compiled_product, scratch_bytes
+from ._gemm import RELU_GRADIENT, SIGMOID_GRADIENT, STORE, compiled_product, scratch_bytes
 from ._jit import jit, parallel_twin, run
 from ._tile import call, keep, lanes, one_element, one_of
 
@@ -69,6 +69,7 @@ def _multiply(engine, a, b, v, c, form, threads):
         return _NEEDS_THREADS
     alpha = one_of(a)
     size, panel, ending = a.itemsize, 2 * lanes(alpha), form & _ENDING
+    v_row = n if ending in (RELU_GRADIENT, SIGMOID_GRADIENT) else 0
     a_0, b_0, c_0, v_0 = a.ctypes.data, b.ctypes.data, c.ctypes.data, v.ctypes.data
     sums, sum_0, sum_row, sum_col = n if form & COLUMN_SUMS else 0, b_0, b_row, b_col
     if c_col != 1 and m * n > 0:
@@ -85,10 +86,10 @@ def _multiply(engine, a, b, v, c, form, threads):
         rows, columns = i_end - i, j_end - j
         scratch = np.empty(scratch_bytes(rows, columns, depth, a_row, a_col, b_col, alpha), np.uint8)
         a_i, b_j = a_0 + i * a_row * size, b_0 + j * b_col * size
-        c_ij, v_j = c_0 + (i * c_row + j) * size, v_0 + j * size
+        c_ij, v_ij = c_0 + (i * c_row + j) * size, v_0 + (i * v_row + j) * size
         call(
             engine, rows, columns, depth, a_i, a_row, a_col, b_j, b_row, b_col,
-            c_ij, c_row, ending, v_j, 0, scratch.ctypes.data, alpha,
+            c_ij, c_row, ending, v_ij, v_row, scratch.ctypes.data, alpha,
         )  # fmt: skip
         keep(scratch)
         if sums > 0:  # by the same engine, as a row of ones times B
@@ -135,7 +136,10 @@ _kernels = {}
 
 
 def multiply(a, b, v, c, form):
-    """c = ending(a · b), overwritten; a, b: transposed before if `form` says so. v: bias, column sums or None."""
+    """c = ending(a · b), overwritten; a, b: transposed before if `form` says so.
+
+    v: bias; column sums; all elements of a matrix of c's shape, row by row, for the endings of gradients; or None.
+    """
     kernels = _kernels.get(a.dtype) or _kernels.setdefault(a.dtype, _Kernels(a.dtype))
     if v is None:
         v = kernels.nothing

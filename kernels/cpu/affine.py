@@ -1,14 +1,15 @@
-"""Affine map, alone or followed by an activation in the same pass. Sibling: kernels/ref/affine.py.
+"""Affine map, alone or with an activation after or before it in the same pass. Sibling: kernels/ref/affine.py.
 
 out = x · W + b      dx = dout · Wᵀ      dW = xᵀ · dout      db = sum over rows of dout
 affine_relu: max(x · W + b, 0), NaN stays NaN      affine_sigmoid: 1 / (1 + exp(-(x · W + b)))
+relu_affine, sigmoid_affine: dx is that of relu, sigmoid, whose outputs y are the inputs of the affine map
 
-x, dx: (N, D); W, dW: (D, M); b, db: (M,); out, dout: (N, M); float32 or float64, all of one dtype, which sums
-accumulate in, in blocks of 256. Rows may lie any distance apart; x, W and dout may be transposed views.
+x, y, dx: (N, D), y contiguous; W, dW: (D, M); b, db: (M,); out, dout: (N, M); float32 or float64, all of one dtype,
+which sums accumulate in, in blocks of 256. Rows may lie any distance apart; x, W and dout may be transposed views.
 Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py.
 """
 
-from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, STORE
+from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
 from ._matrices import COLUMN_SUMS, TRANSPOSE_A, TRANSPOSE_B, multiply
 
 
@@ -26,6 +27,14 @@ def affine_sigmoid_forward(x, W, b, out):
 
 def affine_backward_input(dout, W, dx):
     multiply(dout, W, None, dx, STORE | TRANSPOSE_B)
+
+
+def relu_affine_backward_input(dout, W, y, dx):
+    multiply(dout, W, y.ravel(), dx, RELU_GRADIENT | TRANSPOSE_B)
+
+
+def sigmoid_affine_backward_input(dout, W, y, dx):
+    multiply(dout, W, y.ravel(), dx, SIGMOID_GRADIENT | TRANSPOSE_B)
 
 
 def affine_backward_params(x, dout, dW, db):

@@ -8,6 +8,8 @@ from .affine import (
     affine_forward,
     affine_relu_forward,
     affine_sigmoid_forward,
+    relu_affine_backward_input,
+    sigmoid_affine_backward_input,
 )
 from .convolution import (
     convolution_backward_input,
@@ -45,9 +47,11 @@ __all__ = [
     "mlp_train",
     "mlp_workspace",
     "multiply_adds",
+    "relu_affine_backward_input",
     "relu_backward",
     "relu_forward",
     "sgd_update",
+    "sigmoid_affine_backward_input",
     "sigmoid_backward",
     "sigmoid_forward",
     "sigmoid_with_loss_backward",

@@ -21,6 +21,11 @@ def check(N, D, F, layout, dtype, seed=0):
     assert_product(dx, dout, W.T)
     assert_product(dW, x.T, dout)
     assert_product(db[None], np.ones((1, N)), dout)
+    y, want = np.abs(x) % 1 * (x > -0.5), np.empty_like(dx)
+    for name in ("relu", "sigmoid"):
+        getattr(cpu, f"{name}_affine_backward_input")(dout, W, y, dx)
+        getattr(ref, f"{name}_affine_backward_input")(dout, W, y, want)
+        assert_allclose(dx, want, rtol=0, atol=F * 4 * TOL[dtype]["rtol"])
 
 
 @pytest.mark.parametrize("dtype", TOL)

@@ -235,6 +235,28 @@ def test_fused_layers_compute_what_they_do_one_by_one(activation, shape, rng):
         assert_allclose(got, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("activation", [Relu, Sigmoid])
+def test_fused_gradients_are_those_of_the_layers_one_by_one(activation, rng):
+    layers = {
+        "e": activation(),
+        "a": Affine(rng.standard_normal((6, 5)), rng.standard_normal(5)),
+        "f": activation(),
+        "b": Affine(rng.standard_normal((5, 3)), rng.standard_normal(3)),
+    }
+    net, x, t = Network(layers, SoftmaxWithLoss()), rng.standard_normal((4, 6)), rng.integers(3, size=4)
+    for other in (x, rng.standard_normal((4, 5))):
+        net.forward(x, t)
+        if other is not x:  # f is used elsewhere in between: its own output counts, as without fusing
+            layers["f"].forward(other)
+        want = net.loss_layer.backward()
+        for layer in reversed(layers.values()):
+            want = layer.backward(want)
+        grads = [g.copy() for g in net.grads]
+        assert_allclose(net.backward(), want, rtol=1e-12)
+        for got, expected in zip(net.grads, grads, strict=True):
+            assert_allclose(got, expected, rtol=1e-12)
+
+
 def test_activations_with_a_forward_of_their_own_are_not_bypassed():
     class Negative(Relu):
         def forward(self, x):
