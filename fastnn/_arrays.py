@@ -60,6 +60,22 @@ def as_batch(x: ArrayLike, who: str, name: str = "x") -> Array:
     return array
 
 
+def as_scores(x: ArrayLike, who: str) -> Array:
+    """`x` in the form that kernels take, with at least one score of a class along the last axis."""
+    array = as_batch(x, who)
+    if array.ndim == 0:
+        raise ValueError(f"{who}: x must have scores along its last axis, got a scalar")
+    return array
+
+
+def as_targets(t: ArrayLike, x: Array, who: str) -> Array:
+    """`t` in the form that kernels take, in x's dtype, checked to have x's shape."""
+    array = as_floats(t, who, "t")
+    if array.shape != x.shape:
+        raise ValueError(f"{who}: t must have the shape {x.shape} of x, got {array.shape}")
+    return array if array.dtype is x.dtype else array.astype(x.dtype)
+
+
 def as_gradient(dout: ArrayLike, shape: tuple[int, ...], who: str) -> Array:
     """`dout` in the form that kernels take, checked to have the shape of the output it belongs to."""
     array = as_floats(dout, who, "dout")
@@ -108,7 +124,7 @@ def check_labels(labels: Array, classes: int, who: str) -> None:
             raise ValueError(f"{who}: t must hold finite labels, got NaN or infinity")
         return
     # Seen as unsigned, a negative index is a huge one: one comparison for both bounds.
-    if np.maximum.reduce(labels.view(np.uintp)) >= classes:
+    if np.maximum.reduce(labels.view(np.uintp), initial=0) >= classes:
         bad = labels[labels.view(np.uintp) >= classes][0]
         raise ValueError(f"{who}: t must hold class indices in [0, {classes}), got {bad}")
 

@@ -98,6 +98,8 @@ class _Network:
                     f"{_WHO}: the loss_layer of {type(model).__name__} must be SoftmaxWithLoss, "
                     f"got {type(loss).__name__}"
                 )
+            if loss.options:
+                raise CannotCompile(f"{_WHO}: SoftmaxWithLoss with {', '.join(loss.options)} cannot be compiled")
         self._describe()
 
     def refresh(self) -> None:

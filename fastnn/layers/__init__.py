@@ -6,7 +6,9 @@ layer's life, so that an optimizer may keep them. Inputs are never modified.
 
 from .affine import Affine
 from .convolution import Convolution
+from .log_softmax import LogSoftmax
 from .matmul import MatMul
+from .mean_squared_error import MeanSquaredError
 from .nodes import AddLayer, MulLayer, Repeat, Sum
 from .relu import Relu
 from .sigmoid import Sigmoid
@@ -18,7 +20,9 @@ __all__ = [
     "AddLayer",
     "Affine",
     "Convolution",
+    "LogSoftmax",
     "MatMul",
+    "MeanSquaredError",
     "MulLayer",
     "Relu",
     "Repeat",

@@ -1,22 +1,56 @@
 """What the loss layers share."""
 
-from .._arrays import Array, Outputs
+from typing import Any
+
+import numpy as np
+
+from .._arrays import Array
 from .layer import Layer
 
 
 class Loss(Layer):
-    """A layer whose output is one number, the mean loss of a batch.
+    """A layer whose output is one number, the mean loss of a batch; ``forward`` computes its gradient along with it.
 
     Attributes
     ----------
-    y : ndarray
-        The probabilities of the last ``forward``.
     loss : float
-        Its result.
+        The result of the last ``forward``.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._losses = Outputs()
-        self.y: Array | None = None
+        self._dx: Array | None = None  # what the next backward gives away
         self.loss: float | None = None
+
+    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> float:
+        """Write the gradient of the loss into dx, and return the loss."""
+        raise NotImplementedError
+
+    def _forward(self, x: Array, t: Array) -> Any:
+        self._saved = self._dx = None
+        dx = self._input_grads.empty(x.shape, x.dtype)
+        self.loss = loss = np.float64(self._loss_and_gradient(x, t, dx))
+        self._saved, self._dx = (x, t), dx
+        return loss
+
+    def backward(self, dout: float = 1.0) -> Array:
+        """The gradient for x.
+
+        Parameters
+        ----------
+        dout : float
+            Gradient for the loss.
+
+        Returns
+        -------
+        ndarray
+            Of x's shape.
+        """
+        x, t = self._from_forward()
+        dx, self._dx = self._dx, None
+        if dx is None:  # whoever has the first may have changed it
+            dx = self._input_grads.empty(x.shape, x.dtype)
+            self._loss_and_gradient(x, t, dx)
+        if dout != 1:
+            dx *= dx.dtype.type(dout)
+        return dx

@@ -1,9 +1,10 @@
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, as_batch, as_floats, kernels_for
+from .._arrays import Array, as_batch, as_targets, kernels_for
 from .loss import Loss
 
 
@@ -14,10 +15,8 @@ class SigmoidWithLoss(Loss):
 
     Attributes
     ----------
-    y : ndarray
-        The probabilities sigmoid(x) of the last ``forward``.
     loss : float
-        Its result.
+        The result of the last ``forward``.
 
     Examples
     --------
@@ -29,6 +28,16 @@ class SigmoidWithLoss(Loss):
     >>> loss_layer.backward()
     array([-0.25,  0.  ])
     """
+
+    @property
+    def y(self) -> Array | None:
+        """The probabilities sigmoid(x) of the last ``forward``, computed when asked for, from the x it was given."""
+        if self._saved is None:
+            return None
+        x, _ = self._saved
+        y: Array = self._outputs.empty(x.shape, x.dtype)
+        kernels_for(x).sigmoid_forward(x.ravel(), y.ravel())
+        return y
 
     def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
         """The mean loss over all elements.
@@ -51,22 +60,12 @@ class SigmoidWithLoss(Loss):
             For an empty batch, or labels of another shape or outside [0, 1].
         """
         x = as_batch(x, "SigmoidWithLoss")
-        t = as_floats(t, "SigmoidWithLoss", "t")
-        if t.shape != x.shape:
-            raise ValueError(f"SigmoidWithLoss: t must have the shape {x.shape} of x, got {t.shape}")
-        low, high = np.minimum.reduce(t, axis=None), np.maximum.reduce(t, axis=None)
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"SigmoidWithLoss: t must lie in [0, 1], got values from {low} to {high}")
-        t = t.astype(x.dtype, copy=False)
-        y, nll = self._outputs.empty(x.shape, x.dtype), self._losses.empty(x.shape, x.dtype)
-        kernels_for(x).sigmoid_with_loss_forward(x, t, y, nll)
-        self.y, self._saved = y, (y, t)
-        self.loss = np.add.reduce(nll, axis=None, dtype=np.float64) / nll.size
-        return self.loss
+        return self._forward(x, as_targets(t, x, "SigmoidWithLoss"))
 
-    def backward(self, dout: float = 1.0) -> Array:
-        """The gradient for x, of its shape, from the gradient `dout` for the loss."""
-        y, t = self._from_forward()
-        dx = self._input_grads.empty(y.shape, y.dtype)
-        kernels_for(y).sigmoid_with_loss_backward(y, t, y.dtype.type(dout / y.size), dx)
-        return dx
+    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> float:
+        loss = kernels_for(x).sigmoid_with_loss(x.ravel(), t.ravel(), dx.ravel())
+        if not math.isfinite(loss):  # what wrong labels lead to, among other things
+            low, high = np.min(t), np.max(t)
+            if not (low >= 0 and high <= 1):
+                raise ValueError(f"SigmoidWithLoss: t must lie in [0, 1], got values from {low} to {high}")
+        return loss

@@ -258,7 +258,7 @@ def tile(typing, rows, n, depth, a, a_row, a_col, b, b_row, c, c_row, start, sta
 
 def _emit_transpose(module, float_type, masked):
     """to[j, i] = from[i, j] for a square block of one vector's lanes, by log2(lanes) rounds of exchanges."""
-    name = f"fastnn_transpose_f{float_type.bitwidth}{'_masked' if masked else ''}"
+    name = f"fastnn_transpose_f{float_type.bitwidth}{f'_masked_{masked}' if masked else ''}"
     if name in module.globals:
         return module.globals[name]
     builder = ir.IRBuilder()
@@ -269,12 +269,14 @@ def _emit_transpose(module, float_type, masked):
     builder.position_at_end(function.append_basic_block("entry"))
     to, to_row, source, source_row, m, n = function.args
     to, source = v.pointer(to), v.pointer(source)
-    rows = []
-    for i in range(v.lanes):
-        mask = None
-        if masked:
-            mask = v.first_lanes(builder.select(builder.icmp_signed("<", _int(i), m), n, _int(0)))
-        rows.append(v.load(v.at(source, builder.mul(source_row, _int(i))), mask))
+    columns = v.first_lanes(n)
+
+    def mask(i, where):
+        if masked != where:
+            return None
+        return builder.select(builder.icmp_signed("<", _int(i), m), columns, ir.Constant(columns.type, None))
+
+    rows = [v.load(v.at(source, builder.mul(source_row, _int(i))), mask(i, "load")) for i in range(v.lanes)]
     bit = 1
     while bit < v.lanes:  # exchange this bit of the row index with that of the lane index
         low = [lane if not lane & bit else v.lanes + (lane ^ bit) for lane in range(v.lanes)]
@@ -286,15 +288,17 @@ def _emit_transpose(module, float_type, masked):
                 rows[i], rows[i | bit] = builder.shuffle_vector(*pair, low), builder.shuffle_vector(*pair, high)
         bit *= 2
     for i in range(v.lanes):
-        v.store(rows[i], v.at(to, builder.mul(to_row, _int(i))))
+        v.store(rows[i], v.at(to, builder.mul(to_row, _int(i))), mask(i, "store"))
     builder.ret_void()
     return function
 
 
 def _transpose(masked):
-    """Make transpose(to, to_row, source, source_row, m, n, like): a block of `source` transposed in registers.
+    """Make transpose(to, to_row, source, source_row, m, n, like): a square block of `source` transposed in registers.
 
-    If masked, only the first m rows and n columns of the block are read. The whole square is written in either case.
+    masked "load": only the first m rows and n columns of the block are read, and the whole square is written, zeros
+    where nothing was read. masked "store": the whole square is read, and the first m rows and n columns of the result
+    are written. None: both whole.
     """
 
     @intrinsic
@@ -308,8 +312,9 @@ def _transpose(masked):
     return transpose
 
 
-transpose_full = _transpose(masked=False)
-transpose_masked = _transpose(masked=True)
+transpose_full = _transpose(None)
+transpose_masked = _transpose("load")
+transpose_masked_store = _transpose("store")
 
 
 @intrinsic
@@ -376,7 +381,7 @@ def _number(value):
     return number
 
 
-zero_of, one_of, infinity_of = _number(0.0), _number(1.0), _number(math.inf)
+zero_of, one_of, infinity_of, nan_of = (_number(value) for value in (0.0, 1.0, math.inf, math.nan))
 
 
 @intrinsic
@@ -415,6 +420,17 @@ def call(typing, address, *args):
         return context.get_dummy_value()
 
     return signature, code
+
+
+@intrinsic
+def address(typing, array):
+    """Address of the first element of an array."""
+
+    def code(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, _I64)
+
+    return types.intp(array), code
 
 
 @intrinsic

@@ -1,28 +1,50 @@
-"""Sigmoid with binary cross-entropy. Sibling: kernels/ref/sigmoid_with_loss.py.
+"""Sigmoid with binary cross-entropy: the loss and its gradient. Sibling: kernels/ref/sigmoid_with_loss.py.
 
-y = 1 / (1 + exp(-x))      dx = scale · (y - t)
-nll = log(1 + exp(-|x|)) + (x · (1 - t) if x > 0 else -x · t)      without the difference of x and x · t
+y = 1 / (1 + exp(-x))      dx = (y - t) / size
+loss = mean of log(1 + exp(-|x|)) + (x · (1 - t) if x > 0 else -x · t)      without the difference of x and x · t
 
-All arrays contiguous, of one shape and dtype, any number of axes; t in [0, 1].
+x, t, dx: contiguous, of one shape and dtype, any number of axes; t in [0, 1], else NaN. The loss is summed in float64,
+by chunks of a fixed size.
 """
 
-import math
-
+import numpy as np
 from numba import prange
 
-from ._jit import cpu_kernel
-from ._math import exp
+from ._jit import cpu_kernel, jit
+from ._math import exp, log
+from ._tile import one_of
+
+_CHUNK = 4096
+
+
+@jit(fastmath=frozenset())
+def _log1p(e):
+    """log(1 + e) with the digits that 1 + e has lost."""
+    one = one_of(e)
+    u = one + e
+    return log(u) + (e - (u - one)) / u
+
+
+@jit
+def _chunk(x, t, scale, dx):
+    one, total = one_of(x), 0.0
+    for i in range(x.size):
+        e = exp(-abs(x[i]))
+        y = (one if x[i] > 0 else e) / (one + e)
+        known = (t[i] >= 0) & (t[i] <= one)
+        total += _log1p(e) + (x[i] * (one - t[i]) if x[i] > 0 else -x[i] * t[i]) if known else np.nan
+        dx[i] = scale * (y - t[i])
+    return total
 
 
 @cpu_kernel(parallel_above=12_000, flat=True)
-def sigmoid_with_loss_forward(x, t, y, nll):
-    one = x.dtype.type(1)
-    for i in prange(x.size):
-        y[i] = one / (one + exp(-x[i]))
-        nll[i] = math.log1p(exp(-abs(x[i]))) + (x[i] * (one - t[i]) if x[i] > 0 else -x[i] * t[i])
-
-
-@cpu_kernel(parallel_above=50_000, flat=True)
-def sigmoid_with_loss_backward(y, t, scale, dx):
-    for i in prange(y.size):
-        dx[i] = scale * (y[i] - t[i])
+def sigmoid_with_loss(x, t, dx):
+    scale = one_of(x) / x.dtype.type(x.size)
+    losses = np.empty((x.size + _CHUNK - 1) // _CHUNK)
+    for i in prange(losses.size):
+        part = slice(i * _CHUNK, min(x.size, (i + 1) * _CHUNK))
+        losses[i] = _chunk(x[part], t[part], scale, dx[part])
+    total = 0.0
+    for loss in losses:
+        total += loss
+    return total / x.size

@@ -1,58 +1,145 @@
-"""Softmax over rows. Sibling: kernels/ref/softmax.py.
+"""Softmax and its logarithm over rows. Sibling: kernels/ref/softmax.py.
 
 y[n,c] = exp(x[n,c] - m[n]) / s[n]      m = row max,  s[n] = sum_c exp(x[n,c] - m[n])
 dx[n,c] = y[n,c] · (dout[n,c] - sum_c dout[n,c] · y[n,c])
 
-All arrays (N, C), contiguous, of one dtype; sums in that dtype, in vector-wide partial sums.
-Max shift: Blanchard, Higham, Higham, IMA J. Numer. Anal. 41 (2021).
+All arrays (N, C), contiguous, of one dtype; sums in that dtype. Rows of few classes are transposed, so that samples lie
+in the lanes of vectors: a row by itself would not fill them, and what is left of it after whole vectors is computed
+element by element. Max shift: Blanchard, Higham, Higham, IMA J. Numer. Anal. 41 (2021).
 """
 
 import numpy as np
 from numba import prange
 
 from ._jit import cpu_kernel, jit
-from ._math import exp, row_max
+from ._math import exp, maximum, row_max
+from ._tile import (
+    address,
+    copy_bytes,
+    itemsize,
+    lanes,
+    one_of,
+    transpose_full,
+    transpose_masked,
+    transpose_masked_store,
+    zero_of,
+)
 
-_LONG_ROW = 256  # from here on a row by itself fills its vectors
-_BLOCK = 4096  # elements
+FEW = 64  # classes: with more, a row by itself is faster
+_VECTORS = 8  # of samples, transposed together
+_BLOCK = 4096  # elements of rows that are taken together without being transposed
+STATISTICS = 4  # rows of a block's scratch before the transposed classes
 
 
 @jit
-def rows_at_once(classes):
-    """How many rows to hand to `exp_rows`: those that stay in the first-level cache."""
-    return max(1, _BLOCK // classes)
+def block_of_rows(x):
+    """How many rows to hand to `softmax_block`: they stay in the first-level cache."""
+    N, C = x.shape
+    if C >= FEW:
+        return max(1, _BLOCK // C)
+    pair = 2 * lanes(one_of(x))
+    return min(_VECTORS // 2 * pair, (N + pair - 1) // pair * pair)
 
 
 @jit
-def exp_rows(x, e):
-    """e <- exp(x - max of its row); returns the maxima of the rows of x, and the sums of those of e."""
-    rows, classes = x.shape
-    m, s = np.empty(rows, x.dtype), np.empty(rows, x.dtype)
-    if classes >= _LONG_ROW:
-        for n in range(rows):
-            m[n], s[n] = _exp_row(x[n], e[n])
-        return m, s
+def block_scratch(x):
+    """Memory for `softmax_block`. For each row of x: a factor, the row's maximum, its sum, and one for the caller."""
+    C, width = x.shape[1], lanes(one_of(x))
+    classes = (C + width - 1) // width * width if C < FEW else 0
+    return np.empty((STATISTICS + classes, block_of_rows(x)), x.dtype)
+
+
+@jit
+def softmax_block(x, y, scratch):
+    """y = factor · softmax of each of a few rows x; y may be x. See `block_scratch`."""
+    rows, C = x.shape
+    if C < FEW:
+        _few_classes(x, y, scratch)
+        return
+    if address(x) != address(y):
+        copy_bytes(address(y), address(x), x.size * x.itemsize)
     for n in range(rows):
-        m[n] = row_max(x[n])
-        for c in range(classes):
-            e[n, c] = x[n, c] - m[n]
-    exp_in_place(e.reshape(rows * classes))
-    for n in range(rows):
-        total = x.dtype.type(0)
-        for c in range(classes):
-            total += e[n, c]
-        s[n] = total
+        scratch[1, n], scratch[2, n] = _row_in_place(y[n], scratch[0, n])
+
+
+@jit
+def _row_in_place(y, factor):
+    """y = factor · softmax(y); returns the maximum and the sum. In place: with two arrays LLVM asks if they overlap."""
+    m, s = row_max(y), zero_of(y)
+    for c in range(y.size):
+        y[c] = exp(y[c] - m)
+        s += y[c]
+    factor /= s
+    for c in range(y.size):
+        y[c] *= factor
     return m, s
 
 
 @jit
-def _exp_row(x, e):
-    m = row_max(x)
-    s = x.dtype.type(0)
-    for c in range(x.size):
-        e[c] = exp(x[c] - m)
-        s += e[c]
-    return m, s
+def _few_classes(x, y, scratch):
+    factor, m, s, columns = scratch[0], scratch[1], scratch[2], scratch[STATISTICS:]
+    to_columns(x, columns)
+    max_of_columns(columns, x.shape[1], m)
+    s[:] = zero_of(x)
+    for c in range(x.shape[1]):
+        _add_exp(columns[c], m, s)
+    for r in range(s.size):
+        factor[r] /= s[r]
+    for c in range(x.shape[1]):
+        _multiply(columns[c], factor)
+    to_rows(columns, y)
+
+
+@jit
+def max_of_columns(columns, C, m):
+    m[:] = columns[0]
+    for c in range(1, C):
+        column = columns[c]
+        for r in range(m.size):
+            m[r] = maximum(m[r], column[r])
+
+
+@jit
+def _add_exp(column, m, s):
+    for r in range(column.size):
+        column[r] = exp(column[r] - m[r])
+        s[r] += column[r]
+
+
+@jit
+def _multiply(column, factor):
+    for r in range(column.size):
+        column[r] *= factor[r]
+
+
+@jit
+def to_columns(x, columns):
+    """columns[c, n] = x[n, c]; the remaining columns of the last vector of samples are zeros."""
+    rows, C = x.shape
+    width, size, like = lanes(one_of(x)), itemsize(one_of(x)), one_of(x)
+    row = columns.shape[1]
+    for n in range(0, row, width):
+        for c in range(0, C, width):
+            to, source = address(columns) + (c * row + n) * size, address(x) + (n * C + c) * size
+            if n + width <= rows and c + width <= C:
+                transpose_full(to, row, source, C, width, width, like)
+            else:
+                transpose_masked(to, row, source, C, rows - n, C - c, like)
+
+
+@jit
+def to_rows(columns, y):
+    """y[n, c] = columns[c, n]"""
+    rows, C = y.shape
+    width, size, like = lanes(one_of(y)), itemsize(one_of(y)), one_of(y)
+    row = columns.shape[1]
+    for n in range(0, rows, width):
+        for c in range(0, C, width):
+            to, source = address(y) + (n * C + c) * size, address(columns) + (c * row + n) * size
+            if n + width <= rows and c + width <= C:
+                transpose_full(to, C, source, row, width, width, like)
+            else:
+                transpose_masked_store(to, C, source, row, rows - n, C - c, like)
 
 
 @jit
@@ -64,29 +151,27 @@ def exp_in_place(a):
 @jit
 def softmax_rows(x, y):
     """y = softmax of the rows of x; y may be x."""
-    N, C = x.shape
-    block = rows_at_once(C)
-    for first in range(0, N, block):
-        rows = slice(first, min(N, first + block))
-        y_rows = y[rows]
-        _, s = exp_rows(x[rows], y_rows)
-        for n in range(s.size):
-            for c in range(C):
-                y_rows[n, c] /= s[n]
+    block, scratch = block_of_rows(x), block_scratch(x)
+    for first in range(0, x.shape[0], block):
+        rows = slice(first, min(x.shape[0], first + block))
+        scratch[0] = one_of(x)
+        softmax_block(x[rows], y[rows], scratch)
 
 
 @cpu_kernel(parallel_above=12_000)
 def softmax_forward(x, y):
-    block = rows_at_once(x.shape[1])
+    block = block_of_rows(x)
     for i in prange((x.shape[0] + block - 1) // block):
         rows = slice(i * block, min(x.shape[0], (i + 1) * block))
-        softmax_rows(x[rows], y[rows])
+        scratch = block_scratch(x)
+        scratch[0] = one_of(x)
+        softmax_block(x[rows], y[rows], scratch)
 
 
 @cpu_kernel(parallel_above=50_000)
 def softmax_backward(dout, y, dx):
     for n in prange(y.shape[0]):
-        dot = y.dtype.type(0)
+        dot = zero_of(y)
         for c in range(y.shape[1]):
             dot += dout[n, c] * y[n, c]
         for c in range(y.shape[1]):

@@ -1,20 +1,22 @@
-"""Softmax with cross-entropy over rows. Sibling: kernels/ref/softmax_with_loss.py.
+"""Softmax with cross-entropy over rows: the loss and its gradient. Sibling: kernels/ref/softmax_with_loss.py.
 
-nll[n] = log s[n] + m[n] - x[n,t[n]]                      for class indices t (N,); NaN where t is not in [0, C)
-nll[n] = sum_c t[n,c] · (log s[n] + m[n] - x[n,c])        for label rows t (N, C); terms with t = 0 are 0
-dx[n,c] = scale · (y[n,c] · sum_c t[n,c] - t[n,c])        t one-hot for class indices
+q[n,c] = w[c] · ((1 - smoothing) · p[n,c] + smoothing / C)      p: t itself, or one-hot rows of the class indices t
+loss = sum_n,c q[n,c] · (log s[n] + m[n] - x[n,c]) / D          terms with q = 0 are 0
+dx[n,c] = (y[n,c] · sum_c q[n,c] - q[n,c]) / D                  y, m, s: see softmax.py
 
-x, y, dx: (N, C); nll: (N,); one dtype, contiguous; m, s, y: see softmax.py. t: intp, or of x's dtype. The forward
-function returns the mean of nll, summed in float64.
+x, dx: (N, C), contiguous; t: as in the sibling, intp or of x's dtype, as are dx and weight. The loss is summed in
+float64, by blocks of rows of a fixed size. Every x is read once from memory, every dx written once.
 """
-
-import math
 
 import numpy as np
 from numba import prange
 
 from ._jit import cpu_kernel, jit
-from .softmax import exp_rows, rows_at_once
+from ._math import log
+from ._tile import nan_of, one_of, zero_of
+from .softmax import block_of_rows, block_scratch, softmax_block
+
+_NOTHING = np.iinfo(np.intp).min  # as `ignore`
 
 
 @jit(fastmath=frozenset())
@@ -24,70 +26,163 @@ def _nll(log_s, m, x):
 
 
 @jit
-def _mean(nll):
+def _block(i, block, N):
+    return slice(i * block, min(N, (i + 1) * block))
+
+
+@jit
+def _sum(losses):
     total = 0.0
-    for n in range(nll.size):
-        total += nll[n]
-    return total / nll.size
+    for loss in losses:
+        total += loss
+    return total
+
+
+@jit
+def _weights(t, classes, weight, ignore, w):
+    """w[n] = the weight of the class t[n]: 0 of one to ignore, NaN of an unknown one. Where w is longer than t: 1."""
+    w[:] = one_of(w)
+    nothing, unknown, ignoring = zero_of(w), nan_of(w), ignore != _NOTHING
+    for n in range(t.size):
+        if ignoring and t[n] == ignore:
+            w[n] = nothing
+        elif not 0 <= t[n] < classes:
+            w[n] = unknown
+        elif weight.size:
+            w[n] = weight[t[n]]
+
+
+@jit
+def _total_weight(t, classes, weight, ignore):
+    if weight.size == 0 and ignore == _NOTHING:
+        return np.float64(t.size)
+    w = np.empty(t.size, weight.dtype)
+    _weights(t, classes, weight, ignore, w)
+    return _sum(w)
+
+
+@jit
+def _log_in_place(s):
+    for n in range(s.size):
+        s[n] = log(s[n])
+
+
+@jit
+def _take_labels(x, t, w, scale, log_s, m, dx):
+    """Subtract the labels of weights w from scale · softmax(x); returns the loss, not divided by D."""
+    loss = 0.0
+    for n in range(t.size):
+        label = t[n]
+        if 0 <= label < x.shape[1]:
+            loss += w[n] * _nll(log_s[n], m[n], x[n, label])
+            dx[n, label] -= scale * w[n]
+        else:
+            loss += w[n]
+    return loss
 
 
 @cpu_kernel(parallel_above=12_000)
-def _forward_indices(x, t, y, nll):
+def _indices(x, t, weight, ignore, dx):
     N, C = x.shape
-    block = rows_at_once(C)
-    for i in prange((N + block - 1) // block):
-        rows = slice(i * block, min(N, (i + 1) * block))
-        x_rows, t_rows, y_rows, nll_rows = x[rows], t[rows], y[rows], nll[rows]
-        m, s = exp_rows(x_rows, y_rows)
-        for n in range(s.size):
-            for c in range(C):
-                y_rows[n, c] /= s[n]
-            known = 0 <= t_rows[n] < C
-            nll_rows[n] = _nll(math.log(s[n]), m[n], x_rows[n, t_rows[n]]) if known else np.nan
-    return _mean(nll)
+    D = _total_weight(t, C, weight, ignore)
+    scale = one_of(x) / x.dtype.type(D) if D else zero_of(x)
+    block = block_of_rows(x)
+    losses = np.empty((N + block - 1) // block)
+    for i in prange(losses.size):
+        rows = _block(i, block, N)
+        x_rows, t_rows, dx_rows = x[rows], t[rows], dx[rows]
+        scratch = block_scratch(x)
+        factor, m, s, w = scratch[0], scratch[1], scratch[2], scratch[3]
+        _weights(t_rows, C, weight, ignore, w)
+        for n in range(w.size):
+            factor[n] = scale * w[n]
+        softmax_block(x_rows, dx_rows, scratch)
+        _log_in_place(s)
+        losses[i] = _take_labels(x_rows, t_rows, w, scale, s, m, dx_rows)
+    return _sum(losses) / D
+
+
+@jit
+def _block_of_labels(x, q, scale, scratch, dx):
+    """dx = scale · (softmax(x) · sum of q - q) for a few rows of labels q; returns their loss, not divided by D."""
+    factor, m, s = scratch[0], scratch[1], scratch[2]
+    factor[:] = zero_of(x)
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            factor[n] += q[n, c]
+        factor[n] *= scale
+    softmax_block(x, dx, scratch)
+    loss = 0.0
+    for n in range(x.shape[0]):
+        log_s, row_loss = log(s[n]), zero_of(x)
+        for c in range(x.shape[1]):
+            if q[n, c] != 0:  # a class of probability 0 costs nothing, however impossible its score
+                row_loss += q[n, c] * _nll(log_s, m[n], x[n, c])
+        for c in range(x.shape[1]):
+            dx[n, c] -= scale * q[n, c]
+        loss += row_loss
+    return loss
 
 
 @cpu_kernel(parallel_above=12_000)
-def _forward_rows(x, t, y, nll):
+def _rows(x, t, weight, smoothing, dx):
     N, C = x.shape
-    block = rows_at_once(C)
-    for i in prange((N + block - 1) // block):
-        rows = slice(i * block, min(N, (i + 1) * block))
-        x_rows, t_rows, y_rows, nll_rows = x[rows], t[rows], y[rows], nll[rows]
-        m, s = exp_rows(x_rows, y_rows)
-        for n in range(s.size):
+    scale, share, block = one_of(x) / x.dtype.type(N), smoothing / x.dtype.type(C), block_of_rows(x)
+    losses = np.empty((N + block - 1) // block)
+    for i in prange(losses.size):
+        rows = _block(i, block, N)
+        q = t[rows]
+        if weight.size or smoothing:
+            q = (one_of(x) - smoothing) * q + share
+            if weight.size:
+                q *= weight
+        losses[i] = _block_of_labels(x[rows], q, scale, block_scratch(x), dx[rows])
+    return _sum(losses) / N
+
+
+@jit
+def _label_rows(t, weight, smoothing, ignore, q):
+    """q = the label rows of class indices t; see the top."""
+    rows, C = q.shape
+    w = np.empty(rows, q.dtype)
+    _weights(t, C, weight, ignore, w)
+    share = smoothing / q.dtype.type(C)
+    for n in range(rows):
+        label = t[n]
+        if not 0 <= label < C or label == ignore:
             for c in range(C):
-                y_rows[n, c] /= s[n]
-            log_s, loss = math.log(s[n]), x.dtype.type(0)
-            for c in range(C):
-                if t_rows[n, c] != 0:  # a class of probability 0 costs nothing, however impossible its score
-                    loss += t_rows[n, c] * _nll(log_s, m[n], x_rows[n, c])
-            nll_rows[n] = loss
-    return _mean(nll)
+                q[n, c] = w[n]
+            continue
+        for c in range(C):
+            q[n, c] = share * weight[c] if weight.size else share
+        q[n, label] += (one_of(q) - smoothing) * w[n]
 
 
-@cpu_kernel(parallel_above=50_000)
-def _backward_indices(y, t, scale, dx):
-    for n in prange(y.shape[0]):
-        for c in range(y.shape[1]):
-            dx[n, c] = scale * y[n, c]
-        if 0 <= t[n] < y.shape[1]:
-            dx[n, t[n]] -= scale
+@cpu_kernel(parallel_above=12_000)
+def _smoothed_indices(x, t, weight, smoothing, ignore, dx):
+    N, C = x.shape
+    D = _total_weight(t, C, weight, ignore)
+    scale = one_of(x) / x.dtype.type(D) if D else zero_of(x)
+    block = block_of_rows(x)
+    losses = np.empty((N + block - 1) // block)
+    for i in prange(losses.size):
+        rows = _block(i, block, N)
+        q = np.empty_like(x[rows])
+        _label_rows(t[rows], weight, smoothing, ignore, q)
+        losses[i] = _block_of_labels(x[rows], q, scale, block_scratch(x), dx[rows])
+    return _sum(losses) / D
 
 
-@cpu_kernel(parallel_above=50_000)
-def _backward_rows(y, t, scale, dx):
-    for n in prange(y.shape[0]):
-        total = y.dtype.type(0)
-        for c in range(y.shape[1]):
-            total += t[n, c]
-        for c in range(y.shape[1]):
-            dx[n, c] = scale * (y[n, c] * total - t[n, c])
+def softmax_with_loss(x, t, weight, smoothing, ignore, dx):
+    if weight is None:
+        weight = _NO_WEIGHT[x.dtype.char]
+    if t.ndim == 2:
+        return _rows(x, t, weight, x.dtype.type(smoothing), dx)
+    if ignore is None:
+        ignore = _NOTHING
+    if smoothing:
+        return _smoothed_indices(x, t, weight, x.dtype.type(smoothing), ignore, dx)
+    return _indices(x, t, weight, ignore, dx)
 
 
-def softmax_with_loss_forward(x, t, y, nll):
-    return (_forward_indices if t.ndim == 1 else _forward_rows)(x, t, y, nll)
-
-
-def softmax_with_loss_backward(y, t, scale, dx):
-    (_backward_indices if t.ndim == 1 else _backward_rows)(y, t, scale, dx)
+_NO_WEIGHT = {dtype: np.empty(0, dtype) for dtype in "fd"}

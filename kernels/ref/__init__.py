@@ -17,15 +17,17 @@ from .convolution import (
     convolution_forward,
     convolution_relu_forward,
 )
+from .log_softmax import log_softmax_backward, log_softmax_forward
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
+from .mean_squared_error import mean_squared_error
 from .mlp import mlp_plan, mlp_predict, mlp_predict_workspace, mlp_train, mlp_workspace
 from .relu import relu_backward, relu_forward
 from .roofline import copy_to_and_fro, multiply_adds
 from .sgd import sgd_update
 from .sigmoid import sigmoid_backward, sigmoid_forward
-from .sigmoid_with_loss import sigmoid_with_loss_backward, sigmoid_with_loss_forward
+from .sigmoid_with_loss import sigmoid_with_loss
 from .softmax import softmax_backward, softmax_forward
-from .softmax_with_loss import softmax_with_loss_backward, softmax_with_loss_forward
+from .softmax_with_loss import softmax_with_loss
 
 __all__ = [
     "affine_backward_input",
@@ -38,9 +40,12 @@ __all__ = [
     "convolution_forward",
     "convolution_relu_forward",
     "copy_to_and_fro",
+    "log_softmax_backward",
+    "log_softmax_forward",
     "matmul_backward_input",
     "matmul_backward_params",
     "matmul_forward",
+    "mean_squared_error",
     "mlp_plan",
     "mlp_predict",
     "mlp_predict_workspace",
@@ -54,11 +59,9 @@ __all__ = [
     "sigmoid_affine_backward_input",
     "sigmoid_backward",
     "sigmoid_forward",
-    "sigmoid_with_loss_backward",
-    "sigmoid_with_loss_forward",
+    "sigmoid_with_loss",
     "softmax_backward",
     "softmax_forward",
-    "softmax_with_loss_backward",
-    "softmax_with_loss_forward",
+    "softmax_with_loss",
     "xp",
 ]

@@ -11,7 +11,7 @@ from .relu import relu_backward, relu_forward
 from .sgd import sgd_update
 from .sigmoid import sigmoid_backward, sigmoid_forward
 from .softmax import softmax_forward
-from .softmax_with_loss import softmax_with_loss_backward, softmax_with_loss_forward
+from .softmax_with_loss import softmax_with_loss
 
 _FORWARD = {"relu": relu_forward, "sigmoid": sigmoid_forward}
 _BACKWARD = {"relu": relu_backward, "sigmoid": sigmoid_backward}
@@ -50,10 +50,8 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, lo
         if not (np.all((t[rows] >= 0) & (t[rows] < classes)) if t.size else np.isfinite(t_rows[rows]).all()):
             return batch
         outputs = _outputs(plan, x[rows])
-        g, nll = np.empty_like(outputs[-1]), np.empty_like(outputs[-1][:, 0])
-        softmax_with_loss_forward(outputs[-1], labels[rows], g, nll)
-        softmax_with_loss_backward(g.copy(), labels[rows], x.dtype.type(1 / batch_size), g)
-        losses[batch] = nll.mean(dtype=np.float64)
+        g = np.empty_like(outputs[-1])
+        losses[batch] = softmax_with_loss(outputs[-1], labels[rows], None, 0.0, None, g)
         for i in reversed(range(len(plan))):
             W, b, dW, db, activation = plan[i]
             if activation:

@@ -1,35 +1,33 @@
 """Softmax with cross-entropy over rows, in NumPy. Sibling: kernels/cpu/softmax_with_loss.py.
 
-nll[n] = log s[n] + m[n] - x[n,t[n]]                      for class indices t (N,); NaN where t is not in [0, C)
-nll[n] = sum_c t[n,c] · (log s[n] + m[n] - x[n,c])        for label rows t (N, C); terms with t = 0 are 0
-dx[n,c] = scale · (y[n,c] · sum_c t[n,c] - t[n,c])        t one-hot for class indices
+q[n,c] = w[c] · ((1 - smoothing) · p[n,c] + smoothing / C)      p: t itself, or one-hot rows of the class indices t
+loss = sum_n,c q[n,c] · (log s[n] + m[n] - x[n,c]) / D          terms with q = 0 are 0
+dx[n,c] = (y[n,c] · sum_c q[n,c] - q[n,c]) / D                  y, m, s: see softmax.py
 
-x, y, dx: (N, C); nll: (N,); m: row max; s = sum_c exp(x - m); y = exp(x - m) / s. The forward function returns the mean
-of nll, summed in float64.
+x, dx: (N, C). t: class indices (N,), of which `ignore` stands for q[n] = 0 and others outside [0, C) for NaN; or label
+rows (N, C), with ignore None. weight: w (C,), None for ones. D = N for label rows, else the sum of w[t[n]] over the n
+not ignored. Writes dx, returns the loss.
 """
 
 import numpy as np
 
-from .softmax import softmax_forward
+from .log_softmax import log_softmax_forward
 
 
-def softmax_with_loss_forward(x, t, y, nll):
-    softmax_forward(x, y)
-    with np.errstate(invalid="ignore"):  # inf - inf is NaN, as it should be
-        shifted = x - x.max(axis=1, keepdims=True)
-        log_s = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        if t.ndim == 1:
-            known = (t >= 0) & (t < x.shape[1])
-            nll[...] = np.where(known, (log_s - shifted)[np.arange(len(t)), np.where(known, t, 0)], np.nan)
-        else:
-            np.sum(np.where(t == 0, 0, t * (log_s - shifted)), axis=1, out=nll)
-    return np.mean(nll, dtype=np.float64)
-
-
-def softmax_with_loss_backward(y, t, scale, dx):
+def softmax_with_loss(x, t, weight, smoothing, ignore, dx):
+    N, C = x.shape
+    w = np.ones(C) if weight is None else weight
     if t.ndim == 1:
-        dx[...] = y
-        dx[np.arange(len(t)), t] -= 1
+        ignored = np.zeros(N, bool) if ignore is None else t == ignore
+        p = (t[:, None] == np.arange(C)).astype(x.dtype)
+        p[~ignored & ((t < 0) | (t >= C))] = np.nan
+        D = np.sum(w * p, where=~ignored[:, None])
     else:
-        dx[...] = y * t.sum(axis=1, keepdims=True) - t
-    dx *= scale
+        ignored, p, D = np.zeros(N, bool), t, N
+    q = np.where(ignored[:, None], 0, w * ((1 - smoothing) * p + smoothing / C))
+    log_y = np.empty_like(x)
+    log_softmax_forward(x, log_y)
+    with np.errstate(invalid="ignore"):  # NaN where nothing counts, as the mean of nothing
+        loss = np.sum(np.where(q == 0, 0, -q * log_y), dtype=np.float64) / D
+    dx[...] = (np.exp(log_y) * q.sum(axis=1, keepdims=True) - q) / (D or 1)
+    return loss

@@ -1,4 +1,4 @@
-"""Relu, Sigmoid and Softmax."""
+"""Relu, Sigmoid, Softmax and LogSoftmax."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn.gradient import gradient_check
 from fastnn.kernels import ref
-from fastnn.layers import Relu, Sigmoid, Softmax
+from fastnn.layers import LogSoftmax, Relu, Sigmoid, Softmax
 from tests.layouts import LAYOUTS
 from tests.tolerances import TOL
 
-KINDS = {"relu": Relu, "sigmoid": Sigmoid, "softmax": Softmax}
+KINDS = {"relu": Relu, "sigmoid": Sigmoid, "softmax": Softmax, "log_softmax": LogSoftmax}
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, max_side=5)
 
 
@@ -30,9 +30,9 @@ def reference(kind, x):
 def test_gradients(kind, shape, seed):
     x = np.random.default_rng(seed).standard_normal(shape)
     x[abs(x) < 1e-3] = 0.5  # away from relu's kink
-    if kind == "softmax" and shape[-1] == 1:  # constant: both gradients are rounding errors round 0
-        layer = Softmax()
-        assert_array_equal(layer.forward(x), np.ones(shape))
+    if "softmax" in kind and shape[-1] == 1:  # constant: both gradients are rounding errors round 0
+        layer = KINDS[kind]()
+        assert_array_equal(layer.forward(x), np.full(shape, kind == "softmax"))
         assert_array_equal(layer.backward(x), np.zeros(shape))
     else:
         assert gradient_check(KINDS[kind](), x)["x"] < 1e-7

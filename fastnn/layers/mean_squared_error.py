@@ -1,0 +1,56 @@
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from .._arrays import Array, as_batch, as_targets, kernels_for
+from .loss import Loss
+
+
+class MeanSquaredError(Loss):
+    """Mean of (x - t)² over all elements: the loss of regression.
+
+    As PyTorch's ``MSELoss``. The book's ``sum_squared_error`` (book 1, section 4.2.1) is half the sum: size / 2 times
+    this mean.
+
+    Attributes
+    ----------
+    loss : float
+        The result of the last ``forward``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.layers import MeanSquaredError
+    >>> loss_layer = MeanSquaredError()
+    >>> float(loss_layer.forward(np.array([[1.0], [3.0]]), np.array([[0.0], [1.0]])))  # (1 + 4) / 2
+    2.5
+    >>> loss_layer.backward()
+    array([[1.],
+           [2.]])
+    """
+
+    def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
+        """The mean over all elements.
+
+        Parameters
+        ----------
+        x : array_like
+            Predictions, any shape, at least one element.
+        t : array_like
+            Targets of x's shape.
+
+        Returns
+        -------
+        float
+            As NumPy's float64.
+
+        Raises
+        ------
+        ValueError
+            For an empty batch, or targets of another shape.
+        """
+        x = as_batch(x, "MeanSquaredError")
+        return self._forward(x, as_targets(t, x, "MeanSquaredError"))
+
+    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> float:
+        return kernels_for(x).mean_squared_error(x.ravel(), t.ravel(), dx.ravel())
