@@ -295,6 +295,10 @@ W = np.ones((3, 3))
             "fastnn.compile: the loss_layer of Network must be SoftmaxWithLoss, got SigmoidWithLoss",
         ),
         (
+            make(MatMul(W), loss=lambda: SoftmaxWithLoss(ignore_index=0, label_smoothing=0.1)),
+            "fastnn.compile: SoftmaxWithLoss with ignore_index, label_smoothing cannot be compiled",
+        ),
+        (
             make(MatMul(W), MatMul(W.astype("float32"))),
             "fastnn.compile: parameters must be of one dtype, got float32, float64",
         ),
