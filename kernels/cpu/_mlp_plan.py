@@ -10,6 +10,7 @@ import numpy as np
 
 from ._gemm import SCRATCH_BYTES, compiled_product
 from ._jit import jit
+from ._tile import address
 
 # Columns of the table. Addresses are 0 where there is no such array; strides and sizes in elements.
 IN, OUT, W_AT, W_ROW, W_COL, B_AT, DW_AT, DB_AT, ACT, WIDTH, BEFORE = range(11)
@@ -74,12 +75,6 @@ def mlp_predict_workspace(plan, dtype):
 
 def _scratch():
     return np.empty((numba.config.NUMBA_NUM_THREADS, SCRATCH_BYTES), np.uint8)  # pages that nobody touches cost nothing
-
-
-@jit
-def address(a):
-    """Signed: where Numba's types of signed and unsigned integers meet, they become float64."""
-    return np.intp(a.ctypes.data)
 
 
 @jit
