@@ -15,7 +15,8 @@ from . import config, kernels
 
 Array = np.ndarray[Any, Any]
 
-FLOAT32, FLOAT64, INTP = np.dtype("float32"), np.dtype("float64"), np.dtype("intp")
+FLOAT16, FLOAT32, FLOAT64 = np.dtype("float16"), np.dtype("float32"), np.dtype("float64")
+INTP = np.dtype("intp")
 
 
 def kernels_for(x: Array) -> ModuleType:
@@ -44,17 +45,49 @@ def as_array(x: ArrayLike, who: str, name: str) -> Array:
     return array
 
 
-def as_floats(x: ArrayLike, who: str, name: str = "x") -> Array:
-    """`x` in the form that kernels take; `x` itself where it has that form."""
+def as_floats(x: ArrayLike, who: str, name: str = "x", halves: bool = False) -> Array:
+    """`x` in the form that kernels take; `x` itself where it has that form.
+
+    With `halves` for kernels that read float16 as well, and compute it in float32.
+    """
     if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64) and x.flags.carray:
         return x
     array = as_array(x, who, name)
+    if halves and array.dtype == FLOAT16:
+        return np.require(array, FLOAT16, ["C", "A", "W"])
     return np.require(array, float_dtype(array.dtype, who, name), ["C", "A", "W"])
 
 
-def as_batch(x: ArrayLike, who: str, name: str = "x") -> Array:
-    """`x` in the form that kernels take, with at least one element."""
-    array = as_floats(x, who, name)
+def as_output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], who: str, *inputs: Array) -> Array:
+    """`out`, checked to be where results may go, or a new array.
+
+    Raises
+    ------
+    TypeError
+        Where `out` is not an array.
+    ValueError
+        Where it has another shape or dtype, cannot be written as kernels do, or overlaps an input that it is not.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    if type(out) is not np.ndarray:
+        raise TypeError(f"{who}: out must be an array of shape {shape} and dtype {dtype}, got {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype:
+        raise ValueError(
+            f"{who}: out must have shape {shape} and dtype {dtype}, got shape {out.shape} and dtype {out.dtype}"
+        )
+    if not (out.flags.carray and out.dtype.isnative):
+        raise ValueError(f"{who}: out must be writeable, contiguous and aligned, got an array that is not")
+    for x in inputs:
+        same = x.dtype is out.dtype and x.__array_interface__["data"] == out.__array_interface__["data"]
+        if not same and np.may_share_memory(x, out):
+            raise ValueError(f"{who}: out must be an input itself or not overlap it, got one that overlaps in part")
+    return out
+
+
+def as_batch(x: ArrayLike, who: str, name: str = "x", halves: bool = False) -> Array:
+    """`x` in the form that kernels take, see `as_floats`, with at least one element."""
+    array = as_floats(x, who, name, halves)
     if array.size == 0:
         raise ValueError(f"{who}: {name} must hold at least one sample, got an empty array of shape {array.shape}")
     return array

@@ -1,29 +1,36 @@
-"""The functions of the book (book 1, ``common/functions.py``), on arrays of any shape; scalars give scalars.
+"""The functions of the book (book 1, ``common/functions.py``) and more, on arrays of any shape; scalars give scalars.
 
-Computed in float32 or float64 as given, other dtypes in what NumPy promotes them and float32 to.
+Computed in float32 or float64 as given, other dtypes in what NumPy promotes them and float32 to. What returns an array
+takes ``out``: an array of the result's shape and dtype, contiguous, which is overwritten and returned, and may be x.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import Array, as_array, as_floats, as_labels, kernels_for
+from ._arrays import FLOAT16, FLOAT32, Array, as_array, as_floats, as_labels, as_output, kernels_for
 from .layers import SoftmaxWithLoss
+from .layers.gelu import gelu_kernel
+from .layers.leaky_relu import checked_slope
 
 __all__ = [
     "cross_entropy_error",
+    "gelu",
     "identity_function",
+    "leaky_relu",
     "relu",
     "relu_grad",
     "sigmoid",
     "sigmoid_grad",
+    "silu",
     "softmax",
     "softmax_loss",
+    "softplus",
     "step_function",
     "sum_squared_error",
     "sum_squares_error",
+    "tanh",
 ]
 
 
@@ -39,7 +46,7 @@ def identity_function(x: Any) -> Any:
     return x
 
 
-def step_function(x: ArrayLike) -> Any:
+def step_function(x: ArrayLike, out: Array | None = None) -> Any:
     """1 where x > 0, else 0, as integers of x's shape. Book 1, section 3.2.2.
 
     Examples
@@ -48,17 +55,25 @@ def step_function(x: ArrayLike) -> Any:
     >>> step_function([-1.0, 0.0, 2.0])
     array([0, 0, 1])
     """
-    return (as_array(x, "step_function", "x") > 0).astype(int)[()]
+    x = as_array(x, "step_function", "x")
+    y = as_output(out, x.shape, np.dtype(int), "step_function", x)
+    np.greater(x, 0, out=y, casting="unsafe")
+    return y[()] if out is None else y
 
 
-def _elementwise(who: str, x: ArrayLike, compute: Callable[[Any, Array, Array], None]) -> Any:
-    x = as_floats(x, who)
-    out = np.empty(x.shape, x.dtype)
-    compute(kernels_for(x), x, out)
-    return out[()]
+def _apply(who: str, kernel_name: str, x: ArrayLike, out: Array | None, *scalars: float) -> Any:
+    """A kernel on each element of `x`, which may be float16."""
+    if out is not None and type(x) is np.ndarray:
+        kernel = getattr(kernels_for(x), kernel_name)
+        if kernel.at_once(x, *scalars, out):  # small and as it should be
+            return out
+    x = as_floats(x, who, halves=True)
+    y = as_output(out, x.shape, FLOAT32 if x.dtype == FLOAT16 else x.dtype, who, x)
+    getattr(kernels_for(x), kernel_name)(x, *scalars, y)
+    return y[()] if out is None else y
 
 
-def sigmoid(x: ArrayLike) -> Any:
+def sigmoid(x: ArrayLike, out: Array | None = None) -> Any:
     """1 / (1 + exp(-x)), without overflow. Book 1, section 3.2.4.
 
     Examples
@@ -67,10 +82,10 @@ def sigmoid(x: ArrayLike) -> Any:
     >>> sigmoid([-1e4, 0.0, 1e4])
     array([0. , 0.5, 1. ])
     """
-    return _elementwise("sigmoid", x, lambda k, x, out: k.sigmoid_forward(x, out))
+    return _apply("sigmoid", "sigmoid_forward", x, out)
 
 
-def sigmoid_grad(x: ArrayLike) -> Any:
+def sigmoid_grad(x: ArrayLike, out: Array | None = None) -> Any:
     """The derivative of sigmoid at x: y · (1 - y). Book 1, section 5.5.2.
 
     Examples
@@ -79,16 +94,15 @@ def sigmoid_grad(x: ArrayLike) -> Any:
     >>> sigmoid_grad([0.0, 1e4])
     array([0.25, 0.  ])
     """
+    x = as_floats(x, "sigmoid_grad")
+    dx = as_output(out, x.shape, x.dtype, "sigmoid_grad", x)
+    k = kernels_for(x)
+    k.sigmoid_forward(x, dx)
+    k.sigmoid_backward(np.ones_like(x), dx, dx)
+    return dx[()] if out is None else dx
 
-    def compute(k: Any, x: Array, out: Array) -> None:
-        y = np.empty_like(x)
-        k.sigmoid_forward(x, y)
-        k.sigmoid_backward(np.ones_like(x), y, out)
 
-    return _elementwise("sigmoid_grad", x, compute)
-
-
-def relu(x: ArrayLike) -> Any:
+def relu(x: ArrayLike, out: Array | None = None) -> Any:
     """max(x, 0); NaN stays NaN. Book 1, section 3.2.7.
 
     Examples
@@ -97,10 +111,10 @@ def relu(x: ArrayLike) -> Any:
     >>> relu([-1.5, 0.0, 2.0])
     array([0., 0., 2.])
     """
-    return _elementwise("relu", x, lambda k, x, out: k.relu_forward(x, out))
+    return _apply("relu", "relu_forward", x, out)
 
 
-def relu_grad(x: ArrayLike) -> Any:
+def relu_grad(x: ArrayLike, out: Array | None = None) -> Any:
     """The derivative of relu at x, 1 where x >= 0, else 0: at 0 the book's ``common.functions`` has 1.
 
     Examples
@@ -110,10 +124,72 @@ def relu_grad(x: ArrayLike) -> Any:
     array([0., 1., 1.])
     """
     x = as_floats(x, "relu_grad")
-    return (x >= 0).astype(x.dtype)[()]
+    dx = as_output(out, x.shape, x.dtype, "relu_grad", x)
+    np.greater_equal(x, 0, out=dx, casting="unsafe")
+    return dx[()] if out is None else dx
 
 
-def softmax(x: ArrayLike) -> Any:
+def tanh(x: ArrayLike, out: Array | None = None) -> Any:
+    """The hyperbolic tangent.
+
+    Examples
+    --------
+    >>> from fastnn.functions import tanh
+    >>> tanh([-1e4, 0.0, 1e4])
+    array([-1.,  0.,  1.])
+    """
+    return _apply("tanh", "tanh_forward", x, out)
+
+
+def leaky_relu(x: ArrayLike, alpha: float = 0.01, out: Array | None = None) -> Any:
+    """x where x >= 0, else alpha · x. As `fastnn.layers.LeakyRelu`.
+
+    Examples
+    --------
+    >>> from fastnn.functions import leaky_relu
+    >>> leaky_relu([-1.0, 2.0], alpha=0.25)
+    array([-0.25,  2.  ])
+    """
+    return _apply("leaky_relu", "leaky_relu_forward", x, out, checked_slope(alpha, "leaky_relu"))
+
+
+def softplus(x: ArrayLike, out: Array | None = None) -> Any:
+    """log(1 + exp(x)), without overflow. As `fastnn.layers.Softplus`.
+
+    Examples
+    --------
+    >>> from fastnn.functions import softplus
+    >>> softplus([-1e4, 1e4])
+    array([    0., 10000.])
+    """
+    return _apply("softplus", "softplus_forward", x, out)
+
+
+def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Any:
+    """x · P(X <= x) of a standard normal X; ``approximate="tanh"`` for the approximation. As `fastnn.layers.Gelu`.
+
+    Examples
+    --------
+    >>> from fastnn.functions import gelu
+    >>> gelu([-1.0, 0.0, 1.0]).round(4)
+    array([-0.1587,  0.    ,  0.8413])
+    """
+    return _apply("gelu", f"{gelu_kernel(approximate, 'gelu')}_forward", x, out)
+
+
+def silu(x: ArrayLike, out: Array | None = None) -> Any:
+    """x · sigmoid(x), also called swish. As `fastnn.layers.Silu`.
+
+    Examples
+    --------
+    >>> from fastnn.functions import silu
+    >>> silu([-1e3, 0.0, 1e3])
+    array([  -0.,    0., 1000.])
+    """
+    return _apply("silu", "silu_forward", x, out)
+
+
+def softmax(x: ArrayLike, out: Array | None = None) -> Any:
     """exp(x_c) / sum_k exp(x_k) over the last axis. Book 1, section 3.5.
 
     Examples
@@ -122,14 +198,13 @@ def softmax(x: ArrayLike) -> Any:
     >>> softmax([1000.0, 1000.0])
     array([0.5, 0.5])
     """
-
-    def compute(k: Any, x: Array, y: Array) -> None:
-        if x.ndim == 0:
-            raise ValueError("softmax: x must have scores along its last axis, got a scalar")
-        if x.size:
-            k.softmax_forward(x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1]))
-
-    return _elementwise("softmax", x, compute)
+    x = as_floats(x, "softmax")
+    if x.ndim == 0:
+        raise ValueError("softmax: x must have scores along its last axis, got a scalar")
+    y = as_output(out, x.shape, x.dtype, "softmax", x)
+    if x.size:
+        kernels_for(x).softmax_forward(x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1]))
+    return y
 
 
 def sum_squared_error(y: ArrayLike, t: ArrayLike) -> Any:

@@ -3,6 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn import functions as F
+from fastnn import layers
 from fastnn.gradient import numerical_diff
 from tests.layouts import LAYOUTS
 
@@ -29,6 +30,82 @@ def test_elementwise_functions(dtype, shape, rng):
         assert np.shape(got) == shape
         assert got.dtype == dtype
         assert_allclose(got, want, rtol=1e-6)
+
+
+def test_activations(rng):
+    x = rng.standard_normal((3, 5)) * 3
+    for name, layer in {
+        "sigmoid": layers.Sigmoid(),
+        "relu": layers.Relu(),
+        "tanh": layers.Tanh(),
+        "leaky_relu": layers.LeakyRelu(),
+        "softplus": layers.Softplus(),
+        "gelu": layers.Gelu(),
+        "silu": layers.Silu(),
+    }.items():
+        for dtype in ("float16", "float32", "float64"):
+            assert_array_equal(getattr(F, name)(x.astype(dtype)), layer.forward(x.astype(dtype)))
+        assert isinstance(getattr(F, name)(0.5), float)
+    assert_array_equal(F.gelu(x, approximate="tanh"), layers.Gelu("tanh").forward(x))
+    assert_array_equal(F.leaky_relu(x, 0.3), layers.LeakyRelu(0.3).forward(x))
+    with pytest.raises(ValueError, match="leaky_relu: alpha must be a finite number of at least 0, got -1"):
+        F.leaky_relu(x, -1)
+
+
+OUT = ("sigmoid", "sigmoid_grad", "relu", "relu_grad", "tanh", "leaky_relu", "softplus", "gelu", "silu", "softmax")
+
+
+@pytest.mark.parametrize("name", OUT)
+@pytest.mark.parametrize("shape", [(3, 5), (200, 301)], ids=str)
+def test_out(name, shape, rng):
+    function, x = getattr(F, name), rng.standard_normal(shape)
+    before, want = x.copy(), function(x)
+    out = np.empty_like(x)
+    assert function(x, out=out) is out
+    assert_array_equal(out, want)
+    assert_array_equal(x, before)
+    assert function(x[:, ::-1], out=out) is out  # x is copied, out is not
+    assert_allclose(out, function(x[:, ::-1].copy()))
+    assert function(x, out=x) is x
+    assert_allclose(x, want)
+
+
+@pytest.mark.parametrize("name", OUT)
+def test_wrong_out(name):
+    function, x = getattr(F, name), np.ones((2, 3))
+    read_only, both = np.ones((2, 3)), np.ones((3, 3))
+    read_only.flags.writeable = False
+    fits = f"{name}: out must have shape (2, 3) and dtype float64, got shape"
+    for out, error, message in [
+        ([1.0], TypeError, f"{name}: out must be an array of shape (2, 3) and dtype float64, got list"),
+        (np.ones((3, 2)), ValueError, f"{fits} (3, 2) and dtype float64"),
+        (np.ones((2, 3), "float32"), ValueError, f"{fits} (2, 3) and dtype float32"),
+        (np.ones((2, 3), ">f8"), ValueError, f"{fits} (2, 3) and dtype >f8"),
+        (read_only, ValueError, f"{name}: out must be writeable, contiguous and aligned, got an array that is not"),
+        (
+            np.ones((3, 2)).T,
+            ValueError,
+            f"{name}: out must be writeable, contiguous and aligned, got an array that is not",
+        ),
+        (both[1:], ValueError, f"{name}: out must be an input itself or not overlap it, got one that overlaps in part"),
+    ]:
+        with pytest.raises(error) as caught:
+            function(both[:2] if out.__class__ is np.ndarray and out.base is both else x, out=out)
+        assert str(caught.value) == message
+
+
+def test_out_of_step_function():
+    out = np.empty(3, int)
+    assert F.step_function(np.array([-1.0, 0.0, 2.0]), out=out) is out
+    assert_array_equal(out, [0, 0, 1])
+
+
+def test_out_of_float16():
+    x, out = np.linspace(-3, 3, 50, dtype="float16"), np.empty(50, "float32")
+    assert F.tanh(x, out=out) is out
+    assert_allclose(out, np.tanh(x.astype("float32")), rtol=1e-6)
+    with pytest.raises(ValueError, match="tanh: out must have shape"):
+        F.tanh(x, out=x)
 
 
 def test_python_scalars_and_lists():

@@ -6,6 +6,8 @@ layer's life, so that an optimizer may keep them. Inputs are never modified.
 
 from .affine import Affine
 from .convolution import Convolution
+from .gelu import Gelu
+from .leaky_relu import LeakyRelu
 from .log_softmax import LogSoftmax
 from .matmul import MatMul
 from .mean_squared_error import MeanSquaredError
@@ -13,13 +15,18 @@ from .nodes import AddLayer, MulLayer, Repeat, Sum
 from .relu import Relu
 from .sigmoid import Sigmoid
 from .sigmoid_with_loss import SigmoidWithLoss
+from .silu import Silu
 from .softmax import Softmax
 from .softmax_with_loss import SoftmaxWithLoss
+from .softplus import Softplus
+from .tanh import Tanh
 
 __all__ = [
     "AddLayer",
     "Affine",
     "Convolution",
+    "Gelu",
+    "LeakyRelu",
     "LogSoftmax",
     "MatMul",
     "MeanSquaredError",
@@ -28,7 +35,10 @@ __all__ = [
     "Repeat",
     "Sigmoid",
     "SigmoidWithLoss",
+    "Silu",
     "Softmax",
     "SoftmaxWithLoss",
+    "Softplus",
     "Sum",
+    "Tanh",
 ]

@@ -1,18 +1,21 @@
 """What the layers that act on each element share."""
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, as_batch, as_gradient, kernels_for
+from .._arrays import FLOAT16, FLOAT32, Array, as_batch, as_gradient, as_output, kernels_for
 from .layer import Layer
 
 
 class Elementwise(Layer):
-    """A function of each element whose derivative is known from its output."""
+    """A function of each element; its derivative is known from its output, or else from its input."""
 
     _forward: str  # names of kernels
     _backward: str
+    _saves_input = False
+    _scalars: tuple[float, ...] = ()  # arguments of both kernels, before the output
 
-    def forward(self, x: ArrayLike) -> Array:
+    def forward(self, x: ArrayLike, out: Array | None = None) -> Array:
         """Apply the function to each element.
 
         Parameters
@@ -20,33 +23,54 @@ class Elementwise(Layer):
         x : array_like
             Any shape, at least one element. Computed in float32 or float64 as given, else in what NumPy promotes
             its dtype and float32 to.
+        out : ndarray, optional
+            Where the result goes: an array of its shape and dtype. It may be x itself, unless backward needs x.
 
         Returns
         -------
         ndarray
-            Of x's shape.
+            Of x's shape: `out`, or memory of the layer's that nobody holds.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where x is empty or does not hold real numbers, or `out` does not fit.
         """
-        x = as_batch(x, type(self).__name__)
-        y = self._outputs.empty(x.shape, x.dtype)
-        getattr(kernels_for(x), self._forward)(x.ravel(), y.ravel())  # views: kernels compile for one axis only
-        self._saved = y
+        who = type(self).__name__
+        x = as_batch(x, who, halves=not self._saves_input)
+        dtype = FLOAT32 if x.dtype is FLOAT16 else x.dtype
+        if out is None:
+            y = self._outputs.empty(x.shape, dtype)
+        else:
+            y = as_output(out, x.shape, dtype, who, x)
+            if self._saves_input and np.may_share_memory(x, y):
+                raise ValueError(f"{who}: out must not be x, which backward needs")
+        getattr(kernels_for(x), self._forward)(x, *self._scalars, y)
+        self._saved = x if self._saves_input else y
         return y
 
-    def backward(self, dout: ArrayLike) -> Array:
+    def backward(self, dout: ArrayLike, out: Array | None = None) -> Array:
         """The gradient for x.
 
         Parameters
         ----------
         dout : array_like
             Gradient for the output, of its shape.
+        out : ndarray, optional
+            Where the result goes: an array of that shape and the output's dtype. It may be dout itself.
 
         Returns
         -------
         ndarray
             Of x's shape.
         """
-        y = self._from_forward()
-        dout = as_gradient(dout, y.shape, type(self).__name__).astype(y.dtype, copy=False)
-        dx = self._input_grads.empty(y.shape, y.dtype)
-        getattr(kernels_for(y), self._backward)(dout.ravel(), y.ravel(), dx.ravel())
+        saved, who = self._from_forward(), type(self).__name__
+        dout = as_gradient(dout, saved.shape, who)
+        if dout.dtype is not saved.dtype:
+            dout = dout.astype(saved.dtype)
+        if out is None:
+            dx = self._input_grads.empty(saved.shape, saved.dtype)
+        else:
+            dx = as_output(out, saved.shape, saved.dtype, who, dout, saved)
+        getattr(kernels_for(saved), self._backward)(dout, saved, *self._scalars, dx)
         return dx

@@ -17,6 +17,8 @@ from .convolution import (
     convolution_forward,
     convolution_relu_forward,
 )
+from .gelu import gelu_backward, gelu_forward, gelu_tanh_backward, gelu_tanh_forward
+from .leaky_relu import leaky_relu_backward, leaky_relu_forward
 from .log_softmax import log_softmax_backward, log_softmax_forward
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
 from .mean_squared_error import mean_squared_error
@@ -26,8 +28,11 @@ from .roofline import copy_to_and_fro, multiply_adds
 from .sgd import sgd_update
 from .sigmoid import sigmoid_backward, sigmoid_forward
 from .sigmoid_with_loss import sigmoid_with_loss
+from .silu import silu_backward, silu_forward
 from .softmax import softmax_backward, softmax_forward
 from .softmax_with_loss import softmax_with_loss
+from .softplus import softplus_backward, softplus_forward
+from .tanh import tanh_backward, tanh_forward
 
 __all__ = [
     "affine_backward_input",
@@ -40,6 +45,12 @@ __all__ = [
     "convolution_forward",
     "convolution_relu_forward",
     "copy_to_and_fro",
+    "gelu_backward",
+    "gelu_forward",
+    "gelu_tanh_backward",
+    "gelu_tanh_forward",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "log_softmax_backward",
     "log_softmax_forward",
     "matmul_backward_input",
@@ -60,8 +71,14 @@ __all__ = [
     "sigmoid_backward",
     "sigmoid_forward",
     "sigmoid_with_loss",
+    "silu_backward",
+    "silu_forward",
     "softmax_backward",
     "softmax_forward",
     "softmax_with_loss",
+    "softplus_backward",
+    "softplus_forward",
+    "tanh_backward",
+    "tanh_forward",
     "xp",
 ]

@@ -2,21 +2,23 @@
 
 out = max(x, 0), NaN stays NaN      dx = 0 where y <= 0, else dout      (y: the output of forward)
 
-All arrays contiguous, of one shape and dtype, any number of axes.
+All arrays contiguous, of one shape and dtype, any number of axes; x may be float16, the others then float32.
 """
 
-from numba import prange
-
-from ._jit import cpu_kernel
-
-
-@cpu_kernel(parallel_above=50_000, flat=True)
-def relu_forward(x, out):
-    for i in prange(x.size):
-        out[i] = x.dtype.type(0) if x[i] <= 0 else x[i]
+from ._elementwise import elementwise, in_vectors, widen
+from ._tile import zero_of
 
 
-@cpu_kernel(parallel_above=50_000, flat=True)
-def relu_backward(dout, y, dx):
-    for i in prange(y.size):
-        dx[i] = y.dtype.type(0) if y[i] <= 0 else dout[i]
+@elementwise(parallel_above=50_000)
+def relu_forward(x, out, n):
+    in_vectors()
+    for i in range(n):
+        v = widen(x[i])
+        out[i] = zero_of(v) if v <= 0 else v
+
+
+@elementwise(parallel_above=50_000)
+def relu_backward(dout, y, dx, n):
+    in_vectors()
+    for i in range(n):
+        dx[i] = zero_of(y[i]) if y[i] <= 0 else dout[i]

@@ -2,24 +2,23 @@
 
 out = 1 / (1 + exp(-x))      dx = dout · y · (1 - y)      (y: the output of forward)
 
-All arrays contiguous, of one shape and dtype, any number of axes. exp(-x) may become infinite: then out is exactly 0.
+All arrays contiguous, of one shape and dtype, any number of axes; x may be float16, the others then float32.
 """
 
-from numba import prange
-
-from ._jit import cpu_kernel
-from ._math import exp
-
-
-@cpu_kernel(parallel_above=12_000, flat=True)
-def sigmoid_forward(x, out):
-    one = x.dtype.type(1)
-    for i in prange(x.size):
-        out[i] = one / (one + exp(-x[i]))
+from ._elementwise import elementwise, in_vectors, widen
+from ._math import sigmoid
+from ._tile import one_of
 
 
-@cpu_kernel(parallel_above=50_000, flat=True)
-def sigmoid_backward(dout, y, dx):
-    one = y.dtype.type(1)
-    for i in prange(y.size):
-        dx[i] = dout[i] * y[i] * (one - y[i])
+@elementwise(parallel_above=12_000)
+def sigmoid_forward(x, out, n):
+    in_vectors()
+    for i in range(n):
+        out[i] = sigmoid(widen(x[i]))
+
+
+@elementwise(parallel_above=50_000)
+def sigmoid_backward(dout, y, dx, n):
+    in_vectors()
+    for i in range(n):
+        dx[i] = dout[i] * y[i] * (one_of(y[i]) - y[i])

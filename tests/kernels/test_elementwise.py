@@ -1,4 +1,7 @@
-"""relu, sigmoid and sgd: functions of each element, against the float64 reference."""
+"""Functions of each element, against the float64 reference."""
+
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -7,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 
+from fastnn import kernels
 from fastnn.kernels import ref
+from fastnn.kernels.cpu import _elementwise, relu
 from tests.tolerances import TOL
 
 SPECIAL = [
@@ -30,52 +35,221 @@ SPECIAL = [
 ]
 PARALLEL = 60_001  # beyond the sizes above which kernels run in parallel
 
-# name -> (roles of the inputs, outputs)
+# name -> roles of the inputs (x: any; d: a gradient; p: in [0, 1]; a: a Python float), number of outputs
 OPS = {
     "relu_forward": ("x", 1),
-    "relu_backward": ("dy", 1),
+    "relu_backward": ("dx", 1),
     "sigmoid_forward": ("x", 1),
     "sigmoid_backward": ("dp", 1),
+    "tanh_forward": ("x", 1),
+    "tanh_backward": ("dp", 1),
+    "leaky_relu_forward": ("xa", 1),
+    "leaky_relu_backward": ("dxa", 1),
+    "softplus_forward": ("x", 1),
+    "softplus_backward": ("dp", 1),
+    "gelu_forward": ("x", 1),
+    "gelu_backward": ("dx", 1),
+    "gelu_tanh_forward": ("x", 1),
+    "gelu_tanh_backward": ("dx", 1),
+    "silu_forward": ("x", 1),
+    "silu_backward": ("dx", 1),
 }
+FORWARD = [name for name in OPS if name.endswith("forward")]
 
 
 def draw(role, shape, dtype, rng):
-    if role == "s":
-        return np.dtype(dtype).type(0.37)
-    values = rng.standard_normal(shape) * 20
+    if role == "a":
+        return 0.37
+    values = rng.standard_normal(shape) * (1 if role == "d" else 5)
     return np.asarray(1 / (1 + np.exp(-values)) if role == "p" else values, dtype)
 
 
 def run(k, name, inputs, outputs):
-    shape, dtype = inputs[0].shape, inputs[0].dtype
+    shape, dtype = inputs[0].shape, np.result_type(inputs[0], np.float32)
     outs = [np.full(shape, np.nan, dtype) for _ in range(outputs)]
     getattr(k, name)(*inputs, *outs)
     return outs
 
 
+def in_float64(inputs):
+    return [a.astype("float64") if isinstance(a, np.ndarray) else a for a in inputs]
+
+
 @pytest.mark.parametrize("dtype", TOL)
-@pytest.mark.parametrize("shape", [(), (1,), (3, 7), (2, 3, 5), (PARALLEL,), (300, 301)], ids=str)
 @pytest.mark.parametrize("name", OPS)
-def test_matches_reference(k, name, shape, dtype, rng):
+def test_matches_reference(k, name, dtype, rng):
     roles, outputs = OPS[name]
-    inputs = [draw(role, shape, dtype, rng) for role in roles]
-    before = [a.copy() for a in inputs]
-    want = run(ref, name, [a.astype("float64") for a in inputs], outputs)
-    for got, expected in zip(run(k, name, inputs, outputs), want, strict=True):
-        assert got.dtype == dtype
-        assert_allclose(got, expected, **TOL[dtype])
-    for a, b in zip(inputs, before, strict=True):
-        assert_array_equal(a, b)
+    for shape in [(), (0,), (1,), (3, 7), (2, 3, 5), (PARALLEL,), (300, 301)]:
+        inputs = [draw(role, shape, dtype, rng) for role in roles]
+        before = [np.copy(a) for a in inputs]
+        want = run(ref, name, in_float64(inputs), outputs)
+        for got, expected in zip(run(k, name, inputs, outputs), want, strict=True):
+            assert got.dtype == dtype
+            assert_allclose(got, expected, **TOL[dtype])
+        for a, b in zip(inputs, before, strict=True):
+            assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", TOL)
-@pytest.mark.parametrize("name", ["relu_forward", "sigmoid_forward"])
+@pytest.mark.parametrize("name", OPS)
+def test_in_place(k, name, dtype, rng):
+    """The output may be exactly one of the inputs."""
+    roles, _ = OPS[name]
+    for n in (1, 7, 100, 1003, PARALLEL):
+        inputs = [draw(role, n, dtype, rng) for role in roles]
+        (want,) = run(k, name, inputs, 1)
+        for i, role in enumerate(roles):
+            if role != "a":
+                given = [np.copy(a) if isinstance(a, np.ndarray) else a for a in inputs]
+                getattr(k, name)(*given, given[i])
+                assert_array_equal(given[i], want)
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_float16_is_read_and_computed_in_float32(k, name, rng):
+    roles, _ = OPS[name]
+    every = np.arange(2**16, dtype=np.uint16).view("float16")
+    for x in (every, every.reshape(64, -1)[:20].copy(), rng.standard_normal(5).astype("float16")):
+        inputs = [draw(role, x.shape, "float16", rng) for role in roles]
+        inputs[0] = x
+        with np.errstate(all="ignore"):
+            (want,) = run(k, name, [x.astype("float32"), *inputs[1:]], 1)
+        (got,) = run(k, name, inputs, 1)
+        assert got.dtype == "float32"
+        assert_array_equal(got, want)
+
+
+def test_float16_without_an_instruction_for_it():
+    every = np.arange(2**16, dtype=np.uint16)
+    got = np.array([_elementwise._half_bits(bits) for bits in every])
+    assert_array_equal(got, every.view("float16").astype("float32"))
+    assert_array_equal(np.signbit(got), np.signbit(every.view("float16")))
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_same_bits_on_any_number_of_threads(k, name, rng):
+    roles, _ = OPS[name]
+    inputs = [draw(role, PARALLEL, "float32", rng) for role in roles]
+    results = []
+    for n in {1, kernels.get_num_threads()}:
+        with kernels.threads(n):
+            results += run(k, name, inputs, 1)
+    parts = [a[: PARALLEL // 2] if isinstance(a, np.ndarray) else a for a in inputs]
+    for got in results:
+        assert_array_equal(got, results[0])
+        assert_array_equal(got[: PARALLEL // 2], run(k, name, parts, 1)[0])
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("name", FORWARD)
 def test_special_values(k, name, dtype):
     x = np.array(SPECIAL * 5, dtype)
+    scalars = [0.37] * (len(OPS[name][0]) - 1)
     with np.errstate(all="raise", under="ignore"):
-        (got,) = run(k, name, [x], 1)
-        (want,) = run(ref, name, [x], 1)
+        (got,) = run(k, name, [x, *scalars], 1)
+    with np.errstate(all="ignore"):
+        (want,) = run(ref, name, [x, *scalars], 1)
     assert_allclose(got, want, **TOL[dtype])
+
+
+# What PyTorch 2.13 gives for inf, -inf, NaN and -0.
+LIMITS = {
+    "relu": (np.inf, 0, np.nan, 0.0),
+    "sigmoid": (1, 0, np.nan, 0.5),
+    "tanh": (1, -1, np.nan, -0.0),
+    "leaky_relu": (np.inf, -np.inf, np.nan, -0.0),
+    "softplus": (np.inf, 0, np.nan, np.log(2)),
+    "gelu": (np.inf, np.nan, np.nan, -0.0),
+    "gelu_tanh": (np.inf, np.nan, np.nan, -0.0),
+    "silu": (np.inf, np.nan, np.nan, -0.0),
+}
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("name", LIMITS)
+def test_infinity_nan_and_minus_zero(k, name, dtype):
+    x = np.array([np.inf, -np.inf, np.nan, -0.0] * 9, dtype)
+    (got,) = run(k, f"{name}_forward", [x, 0.01] if name == "leaky_relu" else [x], 1)
+    assert_array_equal(got, np.array(LIMITS[name] * 9, dtype))
+    assert_array_equal(np.signbit(got[3::4]), np.signbit(LIMITS[name][3]))
+
+
+class TestAtOnce:
+    """The way past Numba's dispatcher: it does what is small and as it should be, and leaves all else alone."""
+
+    @pytest.fixture
+    def at_once(self):
+        kernel = kernels.get("cpu").relu_forward
+        for dtype in ("float32", "float64"):  # compile
+            kernel(np.ones(3, dtype), np.ones(3, dtype))
+        return kernel.at_once
+
+    @pytest.mark.parametrize("dtype", TOL)
+    @pytest.mark.parametrize("shape", [(), (0,), (7,), (2, 3, 4)], ids=str)
+    def test_does_what_it_can(self, at_once, shape, dtype):
+        x, out = np.full(shape, -2, dtype), np.ones(shape, dtype)
+        x.flags.writeable = False
+        assert at_once(x, out) is True
+        assert_array_equal(out, np.zeros(shape))
+
+    @pytest.mark.parametrize(
+        ("x", "out"),
+        [
+            (np.ones(5), np.ones(4)),
+            (np.ones((2, 3)), np.ones((3, 2))),
+            (np.ones((2, 3)), np.ones(6)),
+            (np.ones(5), np.ones(5, "float32")),
+            (np.ones(5), np.ones(5, ">f8")),
+            (np.ones(5, "int32"), np.ones(5, "int32")),
+            (np.ones(10)[::2], np.ones(5)),
+            (np.ones(5), np.ones(10)[::2]),
+            (np.ones(5), np.broadcast_to(np.float64(1), 5)),
+            (np.ones(5), np.ones(41, "uint8")[1:].view("float64")),
+            (np.ones((3, 5)), np.ones((5, 3)).T),
+            (np.ones(5), np.ma.ones(5)),
+            (np.ones(PARALLEL), np.ones(PARALLEL)),
+            (np.ones(5), 1.0),
+            (1.0, np.ones(5)),
+            (None, "x"),
+        ],
+    )
+    def test_leaves_all_else_alone(self, at_once, x, out):
+        before = np.copy(out)
+        assert at_once(x, out) is False
+        assert_array_equal(out, before)
+
+    def test_leaves_overlapping_arrays_alone(self, at_once):
+        a = np.arange(10.0)
+        assert at_once(a[1:], a[:-1]) is False
+        assert at_once(a[:-1], a[1:]) is False
+        assert at_once(a[5:], a[:5]) is True
+
+    def test_wrong_calls(self, at_once):
+        assert at_once() is False
+        assert at_once(np.ones(3)) is False
+        assert at_once(*[np.ones(3)] * 3) is False
+        with pytest.raises(TypeError, match="keyword"):
+            at_once(np.ones(3), out=np.ones(3))
+
+    def test_counts_no_reference_too_few(self, at_once):
+        x, counts = np.ones(3), []
+        for _ in range(2):
+            counts.append([sys.getrefcount(o) for o in (x, True, False)])
+            for _ in range(1000):
+                at_once(x, x)
+                at_once(x, None)
+        assert np.all(abs(np.diff(counts, axis=0)) < 100)
+
+    def test_unknown_objects_go_by_way_of_numba(self, monkeypatch):
+        """Where CPython or NumPy lays out its objects in another way."""
+        monkeypatch.setattr(_elementwise, "_layout_is_known", lambda: False)
+        own = types.FunctionType(relu.relu_forward.__wrapped__.__code__, vars(relu), "relu_forward")
+        kernel = _elementwise.elementwise(parallel_above=100)(own)
+        for n in (7, 1000):
+            x, out = np.linspace(-1, 1, n), np.empty(n)
+            kernel(x, out)
+            assert_array_equal(out, np.maximum(x, 0))
+        assert kernel.at_once(x, out) is False
 
 
 @pytest.mark.parametrize("dtype", TOL)

@@ -1,4 +1,4 @@
-"""Relu, Sigmoid, Softmax and LogSoftmax."""
+"""The activations, Softmax and LogSoftmax."""
 
 import numpy as np
 import pytest
@@ -9,18 +9,29 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn.gradient import gradient_check
 from fastnn.kernels import ref
-from fastnn.layers import LogSoftmax, Relu, Sigmoid, Softmax
+from fastnn.layers import Gelu, LeakyRelu, LogSoftmax, Relu, Sigmoid, Silu, Softmax, Softplus, Tanh
 from tests.layouts import LAYOUTS
 from tests.tolerances import TOL
 
-KINDS = {"relu": Relu, "sigmoid": Sigmoid, "softmax": Softmax, "log_softmax": LogSoftmax}
+ACTIVATIONS = {
+    "relu": Relu,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "leaky_relu": LeakyRelu,
+    "softplus": Softplus,
+    "gelu": Gelu,
+    "gelu_tanh": lambda: Gelu(approximate="tanh"),
+    "silu": Silu,
+}
+FROM_INPUT = ("gelu", "gelu_tanh", "silu")  # the others' backward needs only the output
+KINDS = {**ACTIVATIONS, "softmax": Softmax, "log_softmax": LogSoftmax}
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, max_side=5)
 
 
 def reference(kind, x):
     rows = np.asarray(x, "float64").reshape(-1, np.shape(x)[-1])
     y = np.empty_like(rows)
-    getattr(ref, f"{kind}_forward")(rows, y)
+    getattr(ref, f"{kind}_forward")(rows, *([0.01] if kind == "leaky_relu" else []), y)
     return y.reshape(np.shape(x))
 
 
@@ -85,6 +96,54 @@ def test_held_results_are_never_overwritten(kind, rng):
         fresh = KINDS[kind]()
         fresh.forward(x)
         assert_array_equal(dx, fresh.backward(x))
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_out(kind, rng):
+    x, dout = rng.standard_normal((2, 4, 30))
+    layer, plain = ACTIVATIONS[kind](), ACTIVATIONS[kind]()
+    want, want_dx = plain.forward(x), plain.backward(dout)
+    y, dx = np.empty_like(x), np.empty_like(x)
+    assert layer.forward(x, out=y) is y
+    assert_array_equal(y, want)
+    assert layer.backward(dout, out=dx) is dx
+    assert_array_equal(dx, want_dx)
+    assert layer.backward(dout, out=dout) is dout
+    assert_array_equal(dout, want_dx)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_in_place(kind, rng):
+    x, dout = rng.standard_normal((2, 4, 30))
+    layer, plain = ACTIVATIONS[kind](), ACTIVATIONS[kind]()
+    want, want_dx = plain.forward(x.copy()), plain.backward(dout)
+    if kind in FROM_INPUT:
+        with pytest.raises(ValueError, match="out must not be x, which backward needs"):
+            layer.forward(x, out=x)
+        with pytest.raises(ValueError, match="out must not be x, which backward needs"):
+            layer.forward(x, out=x[...])
+    else:
+        assert layer.forward(x, out=x) is x
+        assert_array_equal(x, want)
+        assert_array_equal(layer.backward(dout), want_dx)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_float16_is_computed_in_float32(kind, rng):
+    x = rng.standard_normal((4, 30)).astype("float16")
+    layer, plain = ACTIVATIONS[kind](), ACTIVATIONS[kind]()
+    y, want = layer.forward(x), plain.forward(x.astype("float32"))
+    assert y.dtype == "float32"
+    assert_array_equal(y, want)
+    assert_array_equal(layer.backward(x), plain.backward(x.astype("float32")))
+
+
+def test_wrong_arguments():
+    for alpha in (-0.1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="LeakyRelu: alpha must be a finite number of at least 0, got"):
+            LeakyRelu(alpha)
+    with pytest.raises(ValueError, match="Gelu: approximate must be 'none' or 'tanh', got 'erf'"):
+        Gelu("erf")
 
 
 @pytest.mark.parametrize("kind", KINDS)
