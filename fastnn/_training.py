@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from . import optimizer as optimizers
 from .layers.layer import can_skip_input_gradient
 from .util import clip_grads, remove_duplicate
 
@@ -62,10 +63,14 @@ class TrainingLoop:
         loss = model.forward(x, t)
         model.backward(**self._backward_options)
         params, grads = remove_duplicate(model.params, model.grads)
+        options = {}
         if max_grad is not None:
-            clip_grads(grads, max_grad)
+            if getattr(type(self.optimizer), "update", None) is optimizers.Optimizer.update:  # clips in the same call
+                options = {"max_grad": max_grad}
+            else:
+                clip_grads(grads, max_grad)
         self._ctrl_c.hold()  # from here to the bookkeeping: all of the update or nothing
-        self.optimizer.update(params, grads)
+        self.optimizer.update(params, grads, **options)
         return loss
 
     def _record(self, mean_loss: float) -> float:

@@ -28,6 +28,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "mnist": {"hidden": 50, "activation": "relu", "lr": 0.1, "batch_size": 100, "epochs": 16},
 }
 
+# Names on the command line: what fastnn.optimizer calls them.
+_OPTIMIZERS = {name.lower(): name for name in ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
@@ -73,13 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a two-layer network and draw how it went",
-        description="Train a network input-hidden-classes by stochastic gradient descent and draw how it went.",
+        description="Train a network input-hidden-classes and draw how it went.",
         epilog="Defaults: " + "; ".join(_describe_defaults(name) for name in DEFAULTS) + ".",
     )
     train.add_argument("dataset", choices=list(DEFAULTS), help="mnist is downloaded once if it is not there")
     train.add_argument("--hidden", type=_integer(1), metavar="N", help="units of the hidden layer")
     train.add_argument("--activation", choices=["sigmoid", "relu"], help="of the hidden layer")
-    train.add_argument("--lr", type=_positive, metavar="RATE", help="learning rate")
+    train.add_argument("--optimizer", choices=list(_OPTIMIZERS), default="sgd", help="default %(default)s")
+    train.add_argument(
+        "--lr", type=_positive, metavar="RATE", help="learning rate; but for sgd, the optimizer's own default"
+    )
     train.add_argument("--batch-size", type=_integer(1), metavar="N", help="rows in a mini-batch")
     train.add_argument("--epochs", type=_integer(0), metavar="N", help="passes over the training data")
     train.add_argument("--weight-init-std", type=_positive, metavar="STD", default=0.01, help="default %(default)s")
@@ -135,8 +141,8 @@ def _train(args: argparse.Namespace) -> int:
     out = None if args.no_plot else Path(args.out)
     _check_destinations(out, args.save)
 
+    from . import optimizer as optimizers
     from .models import TwoLayerNet
-    from .optimizer import SGD
     from .trainer import Trainer
 
     say = (lambda *_, **__: None) if args.quiet else print
@@ -147,17 +153,22 @@ def _train(args: argparse.Namespace) -> int:
         std, activation = args.weight_init_std, settings["activation"]
         return TwoLayerNet(x_train.shape[1], settings["hidden"], classes, std, activation, args.dtype, rng)
 
+    def new_optimizer() -> Any:
+        make = getattr(optimizers, _OPTIMIZERS[args.optimizer])
+        return make() if args.optimizer != "sgd" and args.lr is None else make(settings["lr"])
+
     say(
         f"{args.dataset}: {len(x_train)} samples to learn from, {len(test[0]) if test else 'none'} to test; network "
-        f"{x_train.shape[1]}-{settings['hidden']}-{classes}, {settings['activation']}, {args.dtype}; SGD with "
-        f"lr {settings['lr']:g}, batches of {settings['batch_size']}, {settings['epochs']} epochs, seed {args.seed}"
+        f"{x_train.shape[1]}-{settings['hidden']}-{classes}, {settings['activation']}, {args.dtype}; "
+        f"{_OPTIMIZERS[args.optimizer]} with lr {new_optimizer().lr:g}, batches of {settings['batch_size']}, "
+        f"{settings['epochs']} epochs, seed {args.seed}"
     )
     evaluation = test or (x_train, t_train)
-    _prepare_kernels(new_model(0), SGD(settings["lr"]), x_train, t_train, evaluation, settings["batch_size"], say)
+    _prepare_kernels(new_model(0), new_optimizer(), x_train, t_train, evaluation, settings["batch_size"], say)
 
     rng = np.random.default_rng(args.seed)
     model = new_model(rng)
-    trainer = Trainer(model, SGD(settings["lr"]))
+    trainer = Trainer(model, new_optimizer())
     steps_per_epoch = max(1, len(x_train) // settings["batch_size"])
     eval_interval = min(20, steps_per_epoch)
     points_per_epoch = -(-steps_per_epoch // eval_interval)

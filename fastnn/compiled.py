@@ -9,13 +9,14 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._arrays import Array, as_batch, as_floats, as_labels
 from .layers import Affine, MatMul, Relu, Sigmoid, SoftmaxWithLoss
-from .optimizer import SGD
+from .optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, Optimizer, RMSprop
 
 __all__ = ["CompiledPrediction", "CompiledStep", "compile"]
 
 _WHO = "fastnn.compile"
 _INTP = np.dtype(np.intp)
 _ACTIVATIONS = {Relu: "relu", Sigmoid: "sigmoid"}
+_OPTIMIZERS = (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, AdamW)
 
 
 class CannotCompile(TypeError):
@@ -25,8 +26,8 @@ class CannotCompile(TypeError):
 @overload
 def compile(model: Any, optimizer: None = None, max_grad: float | None = None) -> "CompiledPrediction": ...
 @overload
-def compile(model: Any, optimizer: SGD, max_grad: float | None = None) -> "CompiledStep": ...
-def compile(model: Any, optimizer: SGD | None = None, max_grad: float | None = None) -> Any:
+def compile(model: Any, optimizer: Optimizer, max_grad: float | None = None) -> "CompiledStep": ...
+def compile(model: Any, optimizer: Optimizer | None = None, max_grad: float | None = None) -> Any:
     """Make one compiled call of a network's whole training step, or of its prediction.
 
     Parameters
@@ -35,8 +36,8 @@ def compile(model: Any, optimizer: SGD | None = None, max_grad: float | None = N
         A fastnn network, or any object of the book's shape: an ordered ``layers`` (list or mapping) of `Affine`,
         `MatMul`, `Relu` and `Sigmoid`, in any order and number, and a ``loss_layer``, ``last_layer`` or ``lastLayer``
         that is `SoftmaxWithLoss`. Its parameters, all float32 or all float64, stay where they are.
-    optimizer : SGD, optional
-        Its ``lr`` is read at each call. Without an optimizer the result predicts.
+    optimizer : Optimizer, optional
+        One of `fastnn.optimizer`; its settings are read at each call. Without an optimizer the result predicts.
     max_grad : float, optional
         Scale all gradients down to this joint norm before each update.
 
@@ -76,7 +77,7 @@ def compile(model: Any, optimizer: SGD | None = None, max_grad: float | None = N
 class _Network:
     """The layers of a model as the kernels take them, followed as their arrays are exchanged."""
 
-    def __init__(self, model: Any, needs_loss: bool) -> None:
+    def __init__(self, model: Any, optimizer: Optimizer | None) -> None:
         layers = getattr(model, "layers", None)
         if layers is None:
             raise CannotCompile(f"{_WHO}: the model must have layers; {type(model).__name__} has none")
@@ -90,7 +91,7 @@ class _Network:
         self._products = [layer for layer in self._layers if isinstance(layer, MatMul)]
         if not self._products:
             raise CannotCompile(f"{_WHO}: {type(model).__name__} has no Affine or MatMul layer")
-        if needs_loss:
+        if optimizer is not None:
             names = ("loss_layer", "last_layer", "lastLayer")
             loss = next((getattr(model, name) for name in names if hasattr(model, name)), None)
             if type(loss) is not SoftmaxWithLoss:
@@ -100,10 +101,14 @@ class _Network:
                 )
             if loss.options:
                 raise CannotCompile(f"{_WHO}: SoftmaxWithLoss with {', '.join(loss.options)} cannot be compiled")
+        self._optimizer = optimizer or SGD()  # prediction does not ask for it
         self._describe()
 
     def refresh(self) -> None:
-        """Take notice of exchanged parameters: `plan` is another object then."""
+        """Take notice of exchanged parameters, and of another state of the optimizer: `plan` is another object then."""
+        if self._optimizer.states is not self._states:
+            self._describe()
+            return
         for layer, W, b in self._watched:
             if layer.params[0] is not W or layer.params[-1] is not b:
                 self._describe()
@@ -129,7 +134,9 @@ class _Network:
         self.params, self.dtype = params, params[0].dtype
         self.features, self.classes = self._products[0].W.shape[0], self._products[-1].W.shape[1]
         self.kernels = kernels.for_array(params[0])
-        self.plan = self.kernels.mlp_plan(self._stages())
+        states = self._optimizer.states_for(params)
+        self._states = self._optimizer.states
+        self.plan = self.kernels.mlp_plan(self._stages(), self._optimizer.rule, states)
 
     def _stages(self) -> list[tuple[Any, ...]]:
         stages: list[tuple[Any, ...]] = []
@@ -175,21 +182,21 @@ class CompiledStep:
     own: different models may train in different threads at once.
     """
 
-    def __init__(self, model: Any, optimizer: SGD, max_grad: float | None = None) -> None:
-        if type(optimizer) is not SGD:
-            raise CannotCompile(f"{_WHO}: the optimizer must be SGD, got {type(optimizer).__name__}")
+    def __init__(self, model: Any, optimizer: Optimizer, max_grad: float | None = None) -> None:
+        if type(optimizer) not in _OPTIMIZERS:
+            raise CannotCompile(f"{_WHO}: the optimizer must be of fastnn.optimizer, got {type(optimizer).__name__}")
         if max_grad is not None and not max_grad > 0:
             raise ValueError(f"{_WHO}: max_grad must be positive or None, got {max_grad}")
         self._optimizer = optimizer
         self._max_norm = 0.0 if max_grad is None else float(max_grad)
-        self._network = _Network(model, needs_loss=True)
+        self._network = _Network(model, optimizer)
         self._train: Any = None
         self._plan: Any = None  # that the workspace is for
         self._batch_size = 0
         self._workspace: Any = None
         self._loss = np.empty(1)
         self._no_order = self._no_indices = np.empty(0, np.intp)
-        self._no_rows = np.empty((0, 0), self._network.dtype)
+        self._no_rows = np.empty((0, 0), self._network.dtype)  # of labels, and of the optimizer's numbers
 
     def __call__(self, x: ArrayLike, t: ArrayLike) -> Any:
         """Forward, loss, backward and update for one batch.
@@ -216,14 +223,15 @@ class CompiledStep:
         else:
             rows, lead = self._network.rows(x)
         labels = self._quick_labels(t, lead)
-        if not self._run(rows, labels, self._no_order, rows.shape[0], self._optimizer.lr, self._max_norm, self._loss):
+        numbers = self._optimizer.numbers(1, self._network.dtype)
+        if not self._run(rows, labels, self._no_order, rows.shape[0], numbers, self._max_norm, self._loss):
             self._network.labels(t, lead)  # says what is wrong
         return self._loss[0]
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> Any:
         """The loss of a batch, and its gradients in the model's ``grads``, without an update; otherwise as a step."""
         rows, labels = self.data(x, t)
-        return self._steps(rows, labels, np.arange(len(rows)), len(rows), lr=0.0, max_norm=0.0)[0]
+        return self._steps(rows, labels, np.arange(len(rows)), len(rows), update=False)[0]
 
     def epoch(self, x: ArrayLike, t: ArrayLike, batch_size: int = 32, rng: Any = None) -> Array:
         """All steps of one shuffled epoch, in one compiled call.
@@ -290,9 +298,9 @@ class CompiledStep:
         ValueError
             Where they are not.
         """
-        return self._steps(x, labels, order, batch_size, self._optimizer.lr, self._max_norm)
+        return self._steps(x, labels, order, batch_size, update=True)
 
-    def _steps(self, x: Array, labels: Array, order: Array, batch_size: int, lr: float, max_norm: float) -> Array:
+    def _steps(self, x: Array, labels: Array, order: Array, batch_size: int, update: bool) -> Array:
         network = self._network
         network.refresh()
         if not (x.shape == (len(labels), network.features) and x.dtype == network.dtype and x.flags.carray):
@@ -301,7 +309,11 @@ class CompiledStep:
         if order.size < batch_size or np.maximum.reduce(order.view(np.uintp)) >= len(x):
             raise ValueError(f"{_WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
         losses = np.empty(len(order) // batch_size)
-        if self._run(x, labels, order, batch_size, lr, max_norm, losses) < len(losses):
+        if update:
+            numbers, max_norm = self._optimizer.numbers(len(losses), network.dtype), self._max_norm
+        else:
+            numbers, max_norm = self._no_rows, 0.0
+        if self._run(x, labels, order, batch_size, numbers, max_norm, losses) < len(losses):
             raise ValueError(f"{_WHO}: steps needs labels as data returns them, got some out of range or not finite")
         return losses
 
@@ -319,7 +331,7 @@ class CompiledStep:
         return self._network.labels(t, lead)
 
     def _run(
-        self, x: Array, labels: Array, order: Array, batch_size: int, lr: float, max_norm: float, losses: Array
+        self, x: Array, labels: Array, order: Array, batch_size: int, numbers: Array, max_norm: float, losses: Array
     ) -> Any:
         """How many steps were done: fewer than losses, where a label is wrong."""
         network = self._network
@@ -329,7 +341,10 @@ class CompiledStep:
             self._no_rows = np.empty((0, 0), network.dtype)
             self._train = network.kernels.mlp_train
         t, t_rows = (labels, self._no_rows) if labels.ndim == 1 else (self._no_indices, labels)
-        return self._train(self._plan, self._workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses)
+        done = self._train(self._plan, self._workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses)
+        if len(numbers):
+            self._optimizer.iter += done
+        return done
 
 
 class CompiledPrediction:
@@ -339,7 +354,7 @@ class CompiledPrediction:
     """
 
     def __init__(self, model: Any) -> None:
-        self._network = _Network(model, needs_loss=False)
+        self._network = _Network(model, None)
         self._memory = threading.local()
 
     def __call__(self, x: ArrayLike, out: Array | None = None, probabilities: bool = False) -> Array:

@@ -57,6 +57,19 @@ def test_spiral_as_in_the_book(capsys):
     assert loss == pytest.approx(0.1, abs=0.05) and accuracy > 0.95
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--optimizer adam", "Adam with lr 0.001,"),
+        ("--optimizer adagrad --lr 0.5", "AdaGrad with lr 0.5,"),
+        ("--optimizer sgd", "SGD with lr 1,"),
+    ],
+)
+def test_optimizers(capsys, options, said):
+    assert cli.main(["train", "spiral", "--epochs", "1", "--no-plot", *options.split()]) == 0
+    assert said in capsys.readouterr().out
+
+
 def test_digits(capsys, tmp_path):
     assert cli.main(["train", "digits", "--out", str(tmp_path / "a" / "b")]) == 0
     out = capsys.readouterr().out

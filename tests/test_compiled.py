@@ -319,7 +319,7 @@ def test_what_cannot_be_compiled(model, message):
     assert str(caught.value) == message
 
 
-class Momentum(SGD):
+class OwnSGD(SGD):
     pass
 
 
@@ -330,9 +330,9 @@ def test_wrong_use():
     before = [p.copy() for p in model.params]
     for call, error, message in [
         (
-            lambda: fastnn.compile(model, Momentum()),
+            lambda: fastnn.compile(model, OwnSGD()),
             TypeError,
-            "fastnn.compile: the optimizer must be SGD, got Momentum",
+            "fastnn.compile: the optimizer must be of fastnn.optimizer, got OwnSGD",
         ),
         (lambda: fastnn.compile(model, max_grad=1), TypeError, "fastnn.compile: max_grad needs an optimizer"),
         (

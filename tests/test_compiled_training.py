@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import fastnn
 from fastnn.layers import Softmax
 from fastnn.models import TwoLayerNet
-from fastnn.optimizer import SGD
+from fastnn.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
 from fastnn.trainer import Trainer
 from tests.layouts import LAYOUTS
 from tests.test_compiled import UserNet
@@ -52,6 +53,32 @@ def test_same_curve_as_layer_by_layer(caplog, labels, eval_interval, max_grad):
     assert_allclose(fast.accuracy_list, slow.accuracy_list)
     for a, b in zip(fast.model.params, slow.model.params, strict=True):
         assert_allclose(a, b, rtol=1e-10)
+
+
+@pytest.mark.parametrize("make", [SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, AdamW])
+@pytest.mark.parametrize("max_grad", [None, 0.05])
+def test_every_optimizer(caplog, make, max_grad):
+    x, t = data()
+    optimizers = [make(lr=0.01, weight_decay=0.1) for _ in range(2)]
+    fast, slow = (
+        fit(net(), x, t, compiled, optimizer, max_grad=max_grad)
+        for compiled, optimizer in zip((True, False), optimizers, strict=True)
+    )
+    assert way(caplog) == ["Trainer: by the compiled step"]
+    assert_allclose(fast.loss_list, slow.loss_list)
+    assert optimizers[0].iter == optimizers[1].iter == 30
+    for a, b in zip(fast.model.params, slow.model.params, strict=True):
+        assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+
+
+def test_a_wrong_label_leaves_the_optimizer_where_it_was():
+    x, t = data()
+    optimizer = Adam()
+    step = fastnn.compile(net(), optimizer)
+    step(x[:20], t[:20])
+    with pytest.raises(ValueError, match="class indices"):
+        step(x[:20], t[:20] + 4)
+    assert optimizer.iter == 1
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -138,7 +165,7 @@ class HalfSGD(SGD):
         (lambda: Doubled(list, "loss_layer"), SGD, "the model computes something else than its layers in order"),
         (Frozen, SGD, "the model computes something else than its layers in order"),
         (WithSoftmax, SGD, "layer 3 of WithSoftmax is a Softmax"),
-        (net, HalfSGD, "the optimizer must be SGD, got HalfSGD"),
+        (net, HalfSGD, "the optimizer must be of fastnn.optimizer, got HalfSGD"),
     ],
 )
 def test_what_is_left_to_the_layers(caplog, make, optimizer, reason):

@@ -19,6 +19,7 @@ load_openmp()
 # Sums may be reordered (that vectorises them), products and sums fused, x / y be x * (1 / y), and -0 be 0. Never "nnan"
 # or "ninf": they let the compiler assume that NaN and infinity do not occur, and NaN must come out where it went in.
 FASTMATH = frozenset({"reassoc", "contract", "arcp", "nsz"})
+EXACT = frozenset()  # every operation as it is written, rounded as in NumPy
 
 
 def jit(function=None, *, fastmath=FASTMATH, **options):

@@ -11,10 +11,13 @@ import numpy as np
 from ._gemm import SCRATCH_BYTES, compiled_product
 from ._jit import jit
 from ._tile import address
+from ._update import compiled_update
+from .optimizer import compiled_rule
 
 # Columns of the table. Addresses are 0 where there is no such array; strides and sizes in elements.
 IN, OUT, W_AT, W_ROW, W_COL, B_AT, DW_AT, DB_AT, ACT, WIDTH, BEFORE = range(11)
-_COLUMNS = 11
+W_STATE, B_STATE = 11, 13  # of the optimizer: two each
+_COLUMNS = 15
 NONE, RELU, SIGMOID = range(3)
 _ACTIVATIONS = {None: NONE, "relu": RELU, "sigmoid": SIGMOID}
 
@@ -28,14 +31,18 @@ class Plan(NamedTuple):
     table: np.ndarray
     work: int  # multiply-adds a sample
     engine: int  # address of the matrix product
+    update: int  # addresses of the update of parameters, and of the optimizer's rule for it
+    rule: int
 
 
-def mlp_plan(stages):
-    """Describe a network to the other functions.
+def mlp_plan(stages, rule="sgd", states=None):
+    """Describe a network, and how it is trained, to the other functions.
 
     stages: (W, b, dW, db, activation) each, in order. W (D, F) of any strides, b (F,), dW and db like them but
-    contiguous, or None; activation None, "relu" or "sigmoid". All arrays of one dtype. They must outlive the plan.
+    contiguous, or None; activation None, "relu" or "sigmoid". rule, and states in the order of the parameters: as for
+    `optimizer_plan`. All arrays of one dtype. They must outlive the plan.
     """
+    states = iter(states or ())
     weights = [W for W, *_ in stages if W is not None]
     size, features, before = weights[0].itemsize, weights[0].shape[0], 0
     table = np.zeros((len(stages), _COLUMNS), np.int64)
@@ -46,11 +53,18 @@ def mlp_plan(stages):
             row[W_AT], row[W_ROW], row[W_COL] = W.ctypes.data, W.strides[0] // size, W.strides[1] // size
             row[B_AT], row[DB_AT] = (0, 0) if b is None else (b.ctypes.data, db.ctypes.data)
             row[DW_AT] = dW.ctypes.data
+            for column, p in ((W_STATE, W), (B_STATE, b)):
+                if p is not None:
+                    state = next(states, ())
+                    row[column : column + len(state)] = [a.ctypes.data for a in state]
         row[OUT], row[ACT] = features, _ACTIVATIONS[activation]
         row[WIDTH], row[BEFORE] = padded(features, size), before
         before += row[WIDTH]
     table[-1, WIDTH] = features  # scores and their gradients lie row by row without gaps
-    return Plan(table, sum(W.size for W in weights), compiled_product(weights[0].dtype.char).address)
+    dtype = weights[0].dtype.char
+    work = sum(W.size for W in weights)
+    functions = compiled_product(dtype), compiled_update(dtype), compiled_rule(rule, dtype)
+    return Plan(table, work, *(function.address for function in functions))
 
 
 @jit

@@ -2,9 +2,25 @@
 
 from ._gemm import STORE
 from ._jit import jit
-from ._mlp_plan import B_AT, BEFORE, DB_AT, DW_AT, IN, MIN_ROWS, OUT, W_AT, W_COL, W_ROW, WIDTH, address, memory_of
-from ._mlp_update import move, scale_down, sum_of_squares
+from ._mlp_plan import (
+    B_AT,
+    B_STATE,
+    BEFORE,
+    DB_AT,
+    DW_AT,
+    IN,
+    MIN_ROWS,
+    OUT,
+    W_AT,
+    W_COL,
+    W_ROW,
+    W_STATE,
+    WIDTH,
+    address,
+    memory_of,
+)
 from ._tile import call, lanes, one_element, one_of
+from ._update import sum_of_squares
 
 
 @jit
@@ -23,11 +39,13 @@ def _first_row(stage, cost, wanted):
 
 
 @jit
-def weights_pass(engine, table, x, order, work, squares, n, part, parts, differentiate, clip, rate, lr, scratch):
+def weights_pass(
+    engine, update, rule, table, x, order, work, squares, n, part, parts, differentiate, clip, rate, numbers, scratch
+):
     """Gradients and update of one share of the weights.
 
     With clipping it is run twice: to differentiate, which leaves the squares of the gradients; and, when their sum is
-    known, to scale them by `rate` and update.
+    known, to update with the gradients scaled by `rate`. numbers: their address, or 0 for no update.
     """
     one, size = one_of(x), x.itemsize
     ys, gs, xs, xs_row, _, _ = memory_of(table, work, n)
@@ -63,15 +81,17 @@ def weights_pass(engine, table, x, order, work, squares, n, part, parts, differe
                     if i0 == 0:
                         bias = sum_of_squares(stage[DB_AT], columns, one) if owns_bias else 0.0
                         squares[row_before + stage[IN]] = bias
-            elif rate < one:
-                scale_down(dW, rows * columns, rate)
+            if not (differentiate and clip) and numbers != 0:
+                W, at = stage[W_AT] + i0 * stage[W_ROW] * size, i0 * columns * size
+                call(
+                    update, rule, W, stage[W_ROW], stage[W_COL], dW, stage[W_STATE] + at, stage[W_STATE + 1] + at,
+                    rows, columns, rate, numbers, scratch,
+                )  # fmt: skip
                 if owns_bias:
-                    scale_down(stage[DB_AT], columns, rate)
-            if not (differentiate and clip) and lr != 0:
-                W = stage[W_AT] + i0 * stage[W_ROW] * size
-                move(W, stage[W_ROW], stage[W_COL], dW, rows, columns, lr)
-                if owns_bias:
-                    move(stage[B_AT], columns, 1, stage[DB_AT], 1, columns, lr)
+                    call(
+                        update, rule, stage[B_AT], columns, 1, stage[DB_AT], stage[B_STATE], stage[B_STATE + 1],
+                        1, columns, rate, numbers, scratch,
+                    )  # fmt: skip
         if cost > 0:
             row_before += stage[IN] + 1
         before += stage[IN] * cost

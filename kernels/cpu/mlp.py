@@ -2,13 +2,11 @@
 
 A stage is y = act(x · W + b), or without b, or act alone. One training step, for a batch of N:
     by shares of rows:     y of all stages, the loss, and the gradients g of all stages back to the first
-    by shares of weights:  dW = xᵀ · g, db = sum over rows of g, and the update W <- W - lr · dW, b <- b - lr · db
+    by shares of weights:  dW = xᵀ · g, db = sum over rows of g, and the optimizer's update of W and b
 Two parallel regions a step instead of two a layer (_mlp_rows.py, _mlp_weights.py); how rows and weights are shared out
 changes no sum, so results are bitwise the same for any number of threads. The network is a table of numbers
 (_mlp_plan.py). float32 or float64; loss: mean cross-entropy of softmax, see softmax_with_loss.py.
 """
-
-import math
 
 from numba import prange
 
@@ -29,6 +27,7 @@ from ._mlp_plan import (
 from ._mlp_rows import rows_pass, stage_forward
 from ._mlp_weights import weights_pass
 from ._tile import one_of
+from ._update import clipping_rate, sum_in_order
 from .softmax import softmax_rows
 
 __all__ = ["mlp_plan", "mlp_predict", "mlp_predict_workspace", "mlp_train", "mlp_workspace"]
@@ -37,14 +36,18 @@ __all__ = ["mlp_plan", "mlp_predict", "mlp_predict_workspace", "mlp_train", "mlp
 PARALLEL_ABOVE = 1_000_000
 
 
-def _train(engine, table, x, t, t_rows, order, n, work, scratch, squares, lr, max_norm, losses, threads):
+def _train(
+    engine, update, rule, table, x, t, t_rows, order, n, work, scratch, squares, numbers, max_norm, losses, threads
+):
     one = one_of(x)
     row_parts = max(1, min(threads, n // MIN_ROWS))
     clip = max_norm > 0.0
     for batch in range(losses.size):
         if not labels_fit(t, t_rows, order, batch * n, n, table[table.shape[0] - 1, OUT]):
             return batch
-        rate = one
+        rate, of_batch = one, 0
+        if numbers.size > 0:
+            of_batch = address(numbers) + batch * numbers.shape[1] * x.itemsize
         for phase in range(3 if clip else 2):
             parts = row_parts if phase == 0 else threads
             for part in prange(parts):
@@ -55,19 +58,12 @@ def _train(engine, table, x, t, t_rows, order, n, work, scratch, squares, lr, ma
                     )  # fmt: skip
                 else:
                     weights_pass(
-                        engine, table, x, order, work, squares, n, part, parts, phase == 1, clip, rate,
-                        x.dtype.type(lr), address(scratch[part]),
+                        engine, update, rule, table, x, order, work, squares, n, part, parts, phase == 1, clip, rate,
+                        of_batch, address(scratch[part]),
                     )  # fmt: skip
             if phase == 1 and clip:
-                square = 0.0
-                for i in range(squares.size):
-                    square += squares[i]
-                rate = min(one, x.dtype.type(max_norm / (math.sqrt(square) + 1e-6)))
-        nll = memory_of(table, work, n)[4]
-        loss = 0.0
-        for r in range(n):
-            loss += nll[r]
-        losses[batch] = loss / n
+                rate = x.dtype.type(clipping_rate(squares, max_norm))
+        losses[batch] = sum_in_order(memory_of(table, work, n)[4]) / n
     return losses.size
 
 
@@ -99,15 +95,19 @@ def _predict(engine, table, x, work, scratch, out, probabilities, threads):
 _predict_serial, _predict_parallel = jit(_predict), parallel_twin(_predict)
 
 
-def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses):
+def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses):
     """Train on ``len(losses)`` batches; returns how many were done: it ends before one with a wrong label.
 
     plan, workspace: of `mlp_plan` and `mlp_workspace`. x (N, D) contiguous. t (N,) intp class indices, and t_rows
     (0, 0); or t (0,) and label rows t_rows (N, C). A label is wrong that is out of range or not finite. order: intp
-    indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the one batch. lr: 0.0 for
-    gradients only. max_norm: of all gradients together; 0.0 for no clipping. losses: float64.
+    indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the one batch. numbers: a
+    row for each batch, as for `optimizer_update`; or (0, 0) for gradients only. max_norm: of all gradients together;
+    0.0 for no clipping. losses: float64.
     """
-    args = (plan.engine, plan.table, x, t, t_rows, order, batch_size, *workspace, lr, max_norm, losses)
+    args = (
+        plan.engine, plan.update, plan.rule, plan.table, x, t, t_rows, order, batch_size, *workspace, numbers, max_norm,
+        losses,
+    )  # fmt: skip
     if 3 * plan.work * batch_size > PARALLEL_ABOVE:
         return run(_train_serial, _train_parallel, *args)
     return _train_serial(*args, 1)

@@ -23,9 +23,9 @@ from .log_softmax import log_softmax_backward, log_softmax_forward
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
 from .mean_squared_error import mean_squared_error
 from .mlp import mlp_plan, mlp_predict, mlp_predict_workspace, mlp_train, mlp_workspace
+from .optimizer import optimizer_plan, optimizer_update
 from .relu import relu_backward, relu_forward
 from .roofline import copy_to_and_fro, multiply_adds
-from .sgd import sgd_update
 from .sigmoid import sigmoid_backward, sigmoid_forward
 from .sigmoid_with_loss import sigmoid_with_loss
 from .silu import silu_backward, silu_forward
@@ -63,10 +63,11 @@ __all__ = [
     "mlp_train",
     "mlp_workspace",
     "multiply_adds",
+    "optimizer_plan",
+    "optimizer_update",
     "relu_affine_backward_input",
     "relu_backward",
     "relu_forward",
-    "sgd_update",
     "sigmoid_affine_backward_input",
     "sigmoid_backward",
     "sigmoid_forward",

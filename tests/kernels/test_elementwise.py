@@ -283,23 +283,3 @@ def test_sigmoid_anywhere(dtype, data):
     ref.sigmoid_forward(x.astype("float64"), want)
     tiny = float(np.finfo(dtype).tiny)
     assert_allclose(got, want, rtol=4 * np.finfo(dtype).eps, atol=tiny)
-
-
-@pytest.mark.parametrize("dtype", TOL)
-@pytest.mark.parametrize("size", [1, 17, PARALLEL])
-def test_sgd_matches_reference(k, size, dtype, rng):
-    param, grad = rng.standard_normal((2, size)).astype(dtype)
-    lr = param.dtype.type(0.3)
-    want = param.astype("float64")
-    ref.sgd_update(grad.astype("float64"), float(lr), want)
-    k.sgd_update(grad, lr, param)
-    assert_allclose(param, want, **TOL[dtype])
-
-
-@pytest.mark.parametrize("size", [100, PARALLEL])
-def test_sgd_keeps_nan_and_infinity(k, size):
-    param = np.ones(size)
-    grad = np.zeros(size)
-    grad[:3] = np.nan, np.inf, -np.inf
-    k.sgd_update(grad, 1.0, param)
-    assert_array_equal(param[:4], [np.nan, -np.inf, np.inf, 1])

@@ -11,6 +11,7 @@ from fastnn.kernels import cpu, ref
 from tests.tolerances import TOL
 
 NO_ORDER = np.empty(0, np.intp)
+SGD = np.array([[0.0, 1.0, 0.1]] * 3)  # the optimizer's numbers for three steps
 
 
 def stages(sizes, kinds, dtype, seed=0, transposed=False):
@@ -53,7 +54,8 @@ def train(k, plan_stages, x, t, t_rows, order, batch_size, lr=0.1, max_norm=0.0)
     losses = np.full(len(order) // batch_size if len(order) else 1, np.nan)
     plan = k.mlp_plan(plan_stages)
     workspace = k.mlp_workspace(plan, batch_size + 3, x.dtype)
-    assert k.mlp_train(plan, workspace, x, t, t_rows, order, batch_size, lr, max_norm, losses) == len(losses)
+    numbers = np.full((len(losses), 3), [0.0, 1.0, lr], x.dtype)
+    assert k.mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses) == len(losses)
     return losses
 
 
@@ -152,7 +154,7 @@ def test_a_label_out_of_range_changes_nothing(bad):
     t = np.array([0, bad, 2])
     for k in (cpu, ref):
         plan = k.mlp_plan(own)
-        args = np.ones((3, 4)), t, np.empty((0, 0)), NO_ORDER, 3, 0.1, 0.0, np.empty(1)
+        args = np.ones((3, 4)), t, np.empty((0, 0)), NO_ORDER, 3, SGD, 0.0, np.empty(1)
         assert k.mlp_train(plan, k.mlp_workspace(plan, 3, "float64"), *args) == 0
         for a, b in zip(own[0][:2], before, strict=True):
             assert_array_equal(a, b)
@@ -163,7 +165,7 @@ def test_training_ends_before_the_batch_with_a_wrong_label(k):
     own = stages(*mlp(4, 5, 3), "float64")
     plan, losses = k.mlp_plan(own), np.full(3, np.nan)
     t = np.array([0, 1, 2, 0, 3, 1])  # the second batch of the order has the 3
-    args = np.ones((6, 4)), t, np.empty((0, 0)), np.array([0, 1, 4, 5, 2, 3]), 2, 0.1, 0.0, losses
+    args = np.ones((6, 4)), t, np.empty((0, 0)), np.array([0, 1, 4, 5, 2, 3]), 2, SGD, 0.0, losses
     assert k.mlp_train(plan, k.mlp_workspace(plan, 2, "float64"), *args) == 1
     assert list(np.isfinite(losses)) == [True, False, False]
 
@@ -175,6 +177,30 @@ def test_nan_comes_out():
     losses = train(cpu, own, x, np.zeros(8, np.intp), np.empty((0, 0), "float32"), NO_ORDER, 8)
     assert np.isnan(losses).all()
     assert np.isnan(own[1][2]).all()  # dW of the last layer: every class gets the sample's NaN
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("max_norm", [0.0, 0.1])
+def test_adam_with_weight_decay(transposed, max_norm, monkeypatch):
+    """The optimizer's state, and parameters whose columns are not adjacent; the same bits for any number of threads."""
+    monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", 0)
+    network, n = mlp(100, 70, 33, 10), 50
+    x = np.random.default_rng(0).standard_normal((n, 100))
+    t = labels(n, 10, "indices", "float64")
+    numbers = np.array([[0.1, 0.99, lr, 0.1, 0.001, 1e-7] for lr in (0.1, 0.2)])
+    results = []
+    for k, threads in [(ref, 1), (cpu, 1), (cpu, numba.config.NUMBA_NUM_THREADS)]:
+        numba.set_num_threads(threads)
+        own = stages(*network, "float64", transposed=transposed)
+        states = [tuple(np.ones(p.shape) for _ in range(2)) for stage in own for p in stage[:2]]
+        plan = k.mlp_plan(own, "adam", states)
+        losses, order = np.empty(2), np.arange(2 * n) % n
+        k.mlp_train(plan, k.mlp_workspace(plan, n, "float64"), x, *t, order, n, numbers, max_norm, losses)
+        results.append([losses, *(a for stage in own for a in stage[:4]), *(a for state in states for a in state)])
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    for want, serial, parallel in zip(*results, strict=True):
+        assert_allclose(serial, want, rtol=1e-9, atol=1e-12)
+        assert_array_equal(serial, parallel)
 
 
 def predict(k, plan_stages, x, probabilities):

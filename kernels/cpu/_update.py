@@ -1,0 +1,95 @@
+"""What an optimizer does to parameters given by their address: shared by optimizer.py and the compiled step.
+
+A piece at a time, which stays in the first-level cache: clip the gradient, weight decay, the rule.
+"""
+
+import functools
+import math
+
+import numpy as np
+from numba import types
+
+from ._jit import EXACT, c_function, jit
+from ._tile import call, itemsize, load, one_of, store
+
+PIECE = 2048  # elements: four arrays of them take 32 KB in float32
+_DECAY, _KEEP, _OF_RULE = range(3)  # among the numbers; those of the rule begin at _OF_RULE
+
+
+@jit
+def sum_of_squares(a, count, one):
+    s = 0.0
+    for i in range(count):
+        v = np.float64(load(a, i, one))
+        s += v * v
+    return s
+
+
+@jit(fastmath=EXACT)
+def sum_in_order(a):
+    """Not reordered: a kernel and its parallel twin are compiled apart, and need not reorder alike."""
+    total = 0.0
+    for i in range(a.size):
+        total += a[i]
+    return total
+
+
+@jit
+def clipping_rate(squares, max_norm):
+    """The factor that brings gradients to the norm; if it is not below 1 (or NaN), they are left alone."""
+    return max_norm / (math.sqrt(sum_in_order(squares)) + 1e-6)
+
+
+@jit(fastmath=EXACT)
+def _multiply(a, count, factor):
+    for i in range(count):
+        store(a, i, load(a, i, factor) * factor)
+
+
+@jit(fastmath=EXACT)
+def _add_decay(out, grad, param, count, decay):
+    for i in range(count):
+        store(out, i, load(grad, i, decay) + decay * load(param, i, decay))
+
+
+@jit
+def _copy_strided(out, out_step, a, a_step, count, one):
+    for i in range(count):
+        store(out, i * out_step, load(a, i * a_step, one))
+
+
+def _update(rule, param, row, step, grad, first, second, rows, columns, rate, numbers, scratch):
+    size, one = itemsize(rate), one_of(rate)
+    decay, keep = load(numbers, _DECAY, rate), load(numbers, _KEEP, rate)
+    if step == 1 and row == columns:
+        rows, columns = 1, rows * columns
+    for i in range(rows):
+        for j in range(0, columns, PIECE):
+            n, at = min(PIECE, columns - j), (i * columns + j) * size
+            p, g = param + (i * row + j * step) * size, grad + at
+            strided = p
+            if rate < one:
+                _multiply(g, n, rate)
+            if step != 1:
+                _copy_strided(scratch, 1, strided, step, n, rate)
+                p = scratch
+            if decay != 0:
+                _add_decay(scratch + PIECE * size, g, p, n, decay)
+                g = scratch + PIECE * size
+            if keep != one:
+                _multiply(p, n, keep)
+            call(rule, n, p, g, first + at, second + at, numbers + _OF_RULE * size)
+            if step != 1:
+                _copy_strided(strided, step, p, 1, n, rate)
+
+
+@functools.cache
+def compiled_update(dtype):
+    """The function at whose ``address`` kernels update a matrix of parameters.
+
+    rule: address, see optimizer.py. param, grad, first, second: addresses of a parameter whose rows are `row` apart and
+    columns `step`, its gradient and state, whose rows follow each other without gaps. rate: for the gradients, see
+    `clipping_rate`. numbers: address. scratch: memory for 2 · PIECE elements. (Cached: it must outlive its callers.)
+    """
+    real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
+    return c_function(types.void(*[types.intp] * 9, real, types.intp, types.intp), _update)

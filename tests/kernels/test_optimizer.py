@@ -1,0 +1,101 @@
+"""One step of many parameters: the same bits as NumPy, for any number of threads."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from fastnn.kernels import cpu, ref
+from fastnn.kernels.cpu import optimizer
+from tests.tolerances import TOL
+
+# rule: number of arrays of its state, its numbers
+RULES = {
+    "sgd": (0, [0.1]),
+    "momentum": (1, [0.1, 0.9]),
+    "nesterov": (1, [0.1, 0.9, 0.81, 0.19]),
+    "adagrad": (1, [0.1, 1e-7]),
+    "rmsprop": (1, [0.1, 0.99, 0.01, 1e-7]),
+    "adam": (2, [0.1, 0.1, 0.001, 1e-7]),
+}
+LARGE = optimizer.PARALLEL_ABOVE + 1
+
+
+def arrays(rule, shapes, dtype, seed=0):
+    """params, grads, states"""
+    rng = np.random.default_rng(seed)
+    params, grads = ([rng.standard_normal(shape).astype(dtype) for shape in shapes] for _ in range(2))
+    return params, grads, [tuple(rng.random(shape).astype(dtype) for _ in range(RULES[rule][0])) for shape in shapes]
+
+
+def update(k, rule, data, decay=0.0, keep=1.0, max_norm=0.0, steps=3):
+    """All arrays after some steps."""
+    params, grads, states = data
+    numbers = np.array([decay, keep, *RULES[rule][1]], params[0].dtype)
+    plan = k.optimizer_plan(rule, params, grads, states)
+    for _ in range(steps):
+        k.optimizer_update(plan, numbers, max_norm)
+    return [*params, *grads, *(a for state in states for a in state)]
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("rule", RULES)
+@settings(deadline=None, max_examples=20)
+@given(
+    shapes=st.lists(st.lists(st.integers(0, 70), max_size=3).map(tuple), min_size=1, max_size=5),
+    decay=st.sampled_from([0.0, 0.1]),
+    keep=st.sampled_from([1.0, 0.9]),
+    seed=st.integers(0, 100),
+)
+def test_the_same_bits_as_numpy(rule, dtype, shapes, decay, keep, seed):
+    got = update(cpu, rule, arrays(rule, shapes, dtype, seed), decay, keep)
+    want = update(ref, rule, arrays(rule, shapes, dtype, seed), decay, keep)
+    for a, b in zip(got, want, strict=True):
+        assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("max_norm", [0.0, 0.5])
+def test_threads_do_not_change_a_bit(rule, dtype, max_norm):
+    shapes, results = [(LARGE,), (3,), (50, 77)], []
+    for threads in sorted({1, 2, numba.config.NUMBA_NUM_THREADS}):
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        results.append(update(cpu, rule, arrays(rule, shapes, dtype), 0.1, 0.9, max_norm))
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    want = update(ref, rule, arrays(rule, shapes, dtype), 0.1, 0.9, max_norm)
+    for result in results:
+        for a, b, c in zip(result, results[0], want, strict=True):
+            assert_array_equal(a, b)
+            assert_allclose(a, c, **TOL[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e3, np.inf])
+def test_clipping(dtype, max_norm):
+    got, want = (
+        update(k, "sgd", arrays("sgd", [(30, 40), (5,)], dtype), max_norm=max_norm, steps=1) for k in (cpu, ref)
+    )
+    for a, b in zip(got, want, strict=True):
+        assert_allclose(a, b, **TOL[dtype])
+    norm = np.linalg.norm(np.concatenate([a.ravel() for a in got[2:4]]).astype("float64"))
+    assert norm <= max_norm * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("max_norm", [0.0, 0.5])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_as_in_numpy(rule, max_norm, bad):
+    results = []
+    for k in (cpu, ref):
+        params, grads, states = arrays(rule, [(50,)], "float64")
+        grads[0][:2] = [bad, -bad]
+        params[0][2:4] = [np.inf, np.nan]
+        with np.errstate(all="ignore"):
+            results.append(update(k, rule, (params, grads, states), max_norm=max_norm))
+    assert np.isfinite(results[0][0][4:]).all()
+    assert not np.isfinite(results[0][0][:4]).any()
+    for a, b in zip(*results, strict=True):
+        assert_array_equal(a, b)
