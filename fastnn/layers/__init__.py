@@ -5,13 +5,17 @@ layer's life, so that an optimizer may keep them. Inputs are never modified.
 """
 
 from .affine import Affine
+from .batch_normalization import BatchNormalization
 from .convolution import Convolution
+from .dropout import Dropout
+from .flatten import Flatten
 from .gelu import Gelu
 from .leaky_relu import LeakyRelu
 from .log_softmax import LogSoftmax
 from .matmul import MatMul
 from .mean_squared_error import MeanSquaredError
 from .nodes import AddLayer, MulLayer, Repeat, Sum
+from .pooling import AveragePooling, Pooling
 from .relu import Relu
 from .sigmoid import Sigmoid
 from .sigmoid_with_loss import SigmoidWithLoss
@@ -24,13 +28,18 @@ from .tanh import Tanh
 __all__ = [
     "AddLayer",
     "Affine",
+    "AveragePooling",
+    "BatchNormalization",
     "Convolution",
+    "Dropout",
+    "Flatten",
     "Gelu",
     "LeakyRelu",
     "LogSoftmax",
     "MatMul",
     "MeanSquaredError",
     "MulLayer",
+    "Pooling",
     "Relu",
     "Repeat",
     "Sigmoid",

@@ -40,9 +40,12 @@ class Layer:
         Parameters, and the gradients that ``backward`` writes into; in the same order, of the same shapes.
     param_names : tuple of str
         What the book calls them.
+    state_names : tuple of str
+        Attributes that training changes besides: arrays that belong to a saved network.
     """
 
     param_names: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ()
     forward: Callable[..., Any]
     backward: Callable[..., Any]
 
@@ -80,3 +83,8 @@ class Layer:
 def can_skip_input_gradient(thing: Any) -> bool:
     """Whether the ``backward`` of a layer or a model takes ``input_gradient=False``; a user's own need not."""
     return "input_gradient" in inspect.signature(thing.backward).parameters
+
+
+def takes_train_flg(layer: Any) -> bool:
+    """Whether the ``forward`` of a layer does something else in training than in inference."""
+    return "train_flg" in inspect.signature(layer.forward).parameters

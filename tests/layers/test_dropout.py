@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fastnn.gradient import gradient_check
+from fastnn.layers import Dropout
+from tests.layouts import LAYOUTS
+
+
+class Always:
+    """A source of random numbers that has one only."""
+
+    def integers(self, *_, **__):
+        return 11
+
+
+def test_gradients(rng):
+    assert gradient_check(Dropout(0.4, rng=Always()), rng.standard_normal((4, 3, 5)))["x"] < 1e-9
+
+
+def test_training_drops_and_inference_scales(rng):
+    x = rng.standard_normal((300, 40)) + 10
+    layer = Dropout(0.3, rng=0)
+    out = layer.forward(x)
+    kept = out != 0
+    assert_array_equal(out[kept], x[kept])
+    assert kept.mean() == pytest.approx(0.7, abs=0.02)
+    assert_array_equal(layer.backward(x) != 0, kept)
+    assert_array_equal(layer.forward(x, train_flg=False), x * 0.7)
+    assert_array_equal(layer.forward(x, False), layer.forward(x, train_flg=False))  # as the book calls it
+
+
+def test_every_forward_draws_anew_and_a_seed_repeats_all():
+    x = np.ones((5, 50), "float32")
+    layer, again = Dropout(rng=3), Dropout(rng=3)
+    first, second = layer.forward(x), layer.forward(x)
+    assert (first != second).any()
+    assert_array_equal(again.forward(x), first)
+    assert_array_equal(again.forward(x), second)
+    assert (Dropout(rng=4).forward(x) != first).any()
+
+
+def test_random_numbers_of_numpy():
+    x = np.ones(100)
+    state = np.random.get_state()
+    np.random.seed(0)
+    first = Dropout().forward(x)
+    np.random.seed(0)
+    assert_array_equal(Dropout().forward(x), first)
+    np.random.set_state(state)
+    assert_array_equal(Dropout(rng=np.random.RandomState(0)).forward(x), first)
+    generator = np.random.default_rng(0)
+    assert (Dropout(rng=generator).forward(x) != Dropout(rng=generator).forward(x)).any()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout(layout, rng):
+    x = LAYOUTS[layout](rng.standard_normal((4, 6)))
+    before = np.array(x)
+    layer, plain = Dropout(rng=0), Dropout(rng=0)
+    assert_array_equal(layer.forward(x), plain.forward(before.astype("float64")))
+    assert_array_equal(layer.backward(x), plain.backward(before.astype("float64")))
+    assert_array_equal(np.array(x), before)
+
+
+def test_errors():
+    for call, error, message in [
+        (lambda: Dropout(1.0), ValueError, "dropout_ratio must be in [0, 1), got 1.0"),
+        (lambda: Dropout(-0.1), ValueError, "dropout_ratio must be in [0, 1), got -0.1"),
+        (lambda: Dropout(np.nan), ValueError, "dropout_ratio must be in [0, 1), got nan"),
+        (
+            lambda: Dropout().forward(np.zeros((0, 3))),
+            ValueError,
+            "x must hold at least one sample, got an empty array of shape (0, 3)",
+        ),
+        (
+            lambda: (layer := Dropout(), layer.forward(np.ones(3), train_flg=False), layer.backward(np.ones(3))),
+            RuntimeError,
+            "backward needs a forward before it",
+        ),
+    ]:
+        with pytest.raises(error) as caught:
+            call()
+        assert str(caught.value) == f"Dropout: {message}"
