@@ -50,7 +50,7 @@ BLOCK_B_ROW_BYTES = BLOCK_B_BYTES // TILE_DEPTH  # whole panels of two vectors, 
 BLOCK_A_ROWS = 8 * TILE_ROWS
 BLOCK_A_ROW_BYTES = 4096
 TRANSPOSE_A_COLUMNS = 512  # columns of B from which copying a transposed A pays
-PACK_B_ROWS = 128  # rows of A from which copying B pays
+PACK_B_ROWS = 64  # rows of A from which copying B pays
 _ALIGNMENT = 64  # A load that crosses a cache line costs two
 _inline = register_jitable(inline="always")
 

@@ -38,14 +38,14 @@ def _strides(a, transpose):
 
 
 @_inline
-def _share(length, unit, part, parts):
+def share_of(length, unit, part, parts):
     """The bounds of a part of `length`, in whole units."""
     units = (length + unit - 1) // unit
     return min(length, units * part // parts * unit), min(length, units * (part + 1) // parts * unit)
 
 
 @_inline
-def _grid(m, n, panel, threads):
+def grid(m, n, panel, threads):
     """Divide C among threads into (parts of rows, parts of columns): the smallest shares; of those the squarest."""
     best = (1, 1)
     best_size, best_edges = m * (n + panel), m + n
@@ -78,11 +78,11 @@ def _multiply(engine, a, b, v, c, form, threads):
         # Cᵀ = Bᵀ · Aᵀ
         m, n, c_row = n, m, c_col
         a_0, a_row, a_col, b_0, b_row, b_col = b_0, b_col, b_row, a_0, a_col, a_row
-    row_parts, column_parts = _grid(m, n, panel, max(threads, 1))
+    row_parts, column_parts = grid(m, n, panel, max(threads, 1))
     parts = row_parts * column_parts
     for part in prange(parts):
-        i, i_end = _share(m, 1, part // column_parts, row_parts)
-        j, j_end = _share(n, panel, part % column_parts, column_parts)
+        i, i_end = share_of(m, 1, part // column_parts, row_parts)
+        j, j_end = share_of(n, panel, part % column_parts, column_parts)
         rows, columns = i_end - i, j_end - j
         scratch = np.empty(scratch_bytes(rows, columns, depth, a_row, a_col, b_col, alpha), np.uint8)
         a_i, b_j = a_0 + i * a_row * size, b_0 + j * b_col * size
@@ -93,7 +93,7 @@ def _multiply(engine, a, b, v, c, form, threads):
         )  # fmt: skip
         keep(scratch)
         if sums > 0:  # by the same engine, as a row of ones times B
-            j, j_end = _share(sums, panel, part, parts)
+            j, j_end = share_of(sums, panel, part, parts)
             columns, b_j, v_j = j_end - j, sum_0 + j * sum_col * size, v_0 + j * size
             scratch = np.empty(scratch_bytes(1, columns, depth, 0, 0, sum_col, alpha), np.uint8)
             call(

@@ -1,7 +1,13 @@
-"""The first pass of a training step, over a share of the batch's rows: forward, loss, gradients of all stages."""
+"""The first pass of a training step: forward, loss, gradients of all stages. Some stops of it, of a share of the work.
 
-from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
+With L stages it has 2 L + 1 stops: gather the batch, L stages forward, the loss, L - 1 stages back. A share of the
+batch's rows can go through all of them without waiting for the others. But where W is large and rows are few, the
+threads share out columns, since then none needs all of W; such a stop is a parallel region of its own.
+"""
+
+from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, PACK_B_ROWS, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
 from ._jit import jit
+from ._matrices import grid, share_of
 from ._mlp_activation import activate, activate_in_place, activation_gradient
 from ._mlp_loss import loss_and_gradient
 from ._mlp_plan import (
@@ -9,6 +15,7 @@ from ._mlp_plan import (
     B_AT,
     BEFORE,
     IN,
+    MIN_ROWS,
     NONE,
     OUT,
     RELU,
@@ -21,65 +28,108 @@ from ._mlp_plan import (
     memory_of,
     share,
 )
-from ._tile import call, copy_bytes, one_of
+from ._tile import call, copy_bytes, itemsize, lanes, one_of
+
+SHARE_COLUMNS_FROM = 1 << 18  # weights of a stage (measured: bench/RESULTS.md)
 
 
 @jit
-def stage_forward(engine, stage, x, x_row, y, y_row, rows, scratch, one):
-    """y = act(x · W + b) of some rows."""
+def stops(table):
+    return 2 * table.shape[0] + 1
+
+
+@jit
+def next_region(table, n, stop, threads, one):
+    """The parallel region that begins at a stop: where it ends, parts of rows, parts of columns."""
+    end, column_parts = stop + 1, _column_parts(table, n, stop, threads, one)
+    while column_parts == 1 and end < stops(table) and _column_parts(table, n, end, threads, one) == 1:
+        end += 1
+    return end, max(1, min(threads // column_parts, n // MIN_ROWS)), column_parts
+
+
+@jit
+def _column_parts(table, n, stop, threads, one):
+    last = table.shape[0] - 1
+    forward, back = stop - 1, 2 * last + 3 - stop
+    s = forward if 0 <= forward <= last else back if 0 < back <= last else -1
+    if (
+        s < 0
+        or table[s, W_AT] == 0
+        or table[s, IN] * table[s, OUT] < SHARE_COLUMNS_FROM
+        or n >= 2 * threads * PACK_B_ROWS
+    ):
+        return 1
+    return grid(n, table[s, OUT] if s == forward else table[s, IN], 2 * lanes(one), threads)[1]
+
+
+@jit
+def rows_pass(engine, table, x, t, t_rows, order, first, work, n, begin, end, part, row_parts, column_parts, scratch):
+    """The stops from `begin` to `end` of one share of the batch."""
+    last, one, size = table.shape[0] - 1, one_of(x), x.itemsize
+    ys, gs, xs, xs_row, nll, sums = memory_of(table, work, n)
+    r0, r1 = share(n, part // column_parts, row_parts), share(n, part // column_parts + 1, row_parts)
+    rows, column_part = r1 - r0, part % column_parts
+    for stop in range(begin, end):
+        if stop == 0 and order.size > 0:
+            for r in range(r0, r1):
+                source = address(x) + order[first + r] * x.shape[1] * size
+                copy_bytes(xs + r * xs_row * size, source, x.shape[1] * size)
+        elif 0 < stop <= last + 1:
+            s = stop - 1
+            stage, y_row = table[s], table[s, WIDTH]
+            a, a_row = (xs, xs_row) if order.size > 0 else (address(x), x.shape[1])
+            if s > 0:
+                a, a_row = ys + n * table[s - 1, BEFORE] * size, table[s - 1, WIDTH]
+            j0, j1 = share_of(stage[OUT], 2 * lanes(one), column_part, column_parts)
+            y = ys + (n * stage[BEFORE] + r0 * y_row) * size
+            stage_forward(engine, stage, a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
+        elif stop == last + 2:
+            classes, act = table[last, OUT], table[last, ACT]
+            start = n * table[last, BEFORE] + r0 * classes
+            z = work[start : start + rows * classes].reshape(rows, classes)
+            start += (gs - ys) // size
+            dz = work[start : start + rows * classes].reshape(rows, classes)
+            loss_and_gradient(z, t, t_rows, order, first + r0, one / x.dtype.type(n), dz, nll[r0:r1], sums[r0:r1])
+            activation_gradient(act, address(dz), classes, address(z), classes, rows, classes, one)
+        elif stop > last + 2:
+            s = 2 * last + 3 - stop
+            stage, below = table[s], table[s - 1]
+            g, g_row = gs + (n * stage[BEFORE] + r0 * stage[WIDTH]) * size, stage[WIDTH]
+            at, row = (n * below[BEFORE] + r0 * below[WIDTH]) * size, below[WIDTH]
+            j0, j1 = share_of(stage[IN], 2 * lanes(one), column_part, column_parts)
+            _stage_backward(engine, stage, below[ACT], g, g_row, ys + at, gs + at, row, rows, j0, j1, scratch, one)
+
+
+@jit
+def stage_forward(engine, stage, x, x_row, y, y_row, rows, j0, j1, scratch, one):
+    """y = act(x · W + b) of some rows, in columns j0 to j1; in all, without W."""
     act = stage[ACT]
     if stage[W_AT] == 0:
         activate(act, x, x_row, y, y_row, rows, stage[OUT], one)
         return
-    ending = STORE
+    size, ending = itemsize(one), STORE
     if stage[B_AT] != 0:
         ending = BIAS_RELU if act == RELU else BIAS_SIGMOID if act == SIGMOID else BIAS
+    W, y_j = stage[W_AT] + j0 * stage[W_COL] * size, y + j0 * size
     call(
-        engine, rows, stage[OUT], stage[IN], x, x_row, 1, stage[W_AT], stage[W_ROW], stage[W_COL],
-        y, y_row, ending, stage[B_AT], 0, scratch, one,
+        engine, rows, j1 - j0, stage[IN], x, x_row, 1, W, stage[W_ROW], stage[W_COL],
+        y_j, y_row, ending, stage[B_AT] + j0 * size, 0, scratch, one,
     )  # fmt: skip
     if stage[B_AT] == 0 and act != NONE:
-        activate_in_place(act, y, y_row, rows, stage[OUT], one)
+        activate_in_place(act, y_j, y_row, rows, j1 - j0, one)
 
 
 @jit
-def rows_pass(engine, table, x, t, t_rows, order, first, work, n, part, parts, scratch):
-    """Forward, loss and gradients of one share of the batch's rows."""
-    r0, r1 = share(n, part, parts), share(n, part + 1, parts)
-    rows, one, size = r1 - r0, one_of(x), x.itemsize
-    ys, gs, xs, xs_row, nll, sums = memory_of(table, work, n)
-    a, a_row = address(x) + r0 * x.shape[1] * size, x.shape[1]
-    if order.size > 0:
-        a, a_row = xs + r0 * xs_row * size, xs_row
+def _stage_backward(engine, stage, act, g, g_row, y, dx, row, rows, j0, j1, scratch, one):
+    """dx = g · Wᵀ · act'(y) of some rows, in columns j0 to j1; in all, without W. act, y: of the stage below."""
+    size = itemsize(one)
+    if stage[W_AT] == 0:
         for r in range(rows):
-            source = address(x) + order[first + r0 + r] * x.shape[1] * size
-            copy_bytes(a + r * a_row * size, source, x.shape[1] * size)
-    last = table.shape[0] - 1
-    for s in range(last + 1):
-        stage = table[s]
-        y, y_row = ys + (n * stage[BEFORE] + r0 * stage[WIDTH]) * size, stage[WIDTH]
-        stage_forward(engine, stage, a, a_row, y, y_row, rows, scratch, one)
-        a, a_row = y, y_row
-
-    classes = table[last, OUT]
-    start = n * table[last, BEFORE] + r0 * classes
-    z = work[start : start + rows * classes].reshape(rows, classes)
-    start += (gs - ys) // size
-    dz = work[start : start + rows * classes].reshape(rows, classes)
-    loss_and_gradient(z, t, t_rows, order, first + r0, one / x.dtype.type(n), dz, nll[r0:r1], sums[r0:r1])
-    if table[last, ACT] != NONE:
-        activation_gradient(table[last, ACT], address(dz), classes, a, a_row, rows, classes, one)
-    for s in range(last, 0, -1):
-        stage, below = table[s], table[s - 1]
-        g, g_row = gs + (n * stage[BEFORE] + r0 * stage[WIDTH]) * size, stage[WIDTH]
-        at, row, act = (n * below[BEFORE] + r0 * below[WIDTH]) * size, below[WIDTH], below[ACT]
-        if stage[W_AT] == 0:
-            for r in range(rows):
-                copy_bytes(gs + at + r * row * size, g + r * g_row * size, below[OUT] * size)
-            activation_gradient(act, gs + at, row, ys + at, row, rows, below[OUT], one)
-        else:
-            ending = RELU_GRADIENT if act == RELU else SIGMOID_GRADIENT if act == SIGMOID else STORE
-            call(
-                engine, rows, stage[IN], stage[OUT], g, g_row, 1, stage[W_AT], stage[W_COL], stage[W_ROW],
-                gs + at, row, ending, ys + at, row, scratch, one,
-            )  # fmt: skip
+            copy_bytes(dx + r * row * size, g + r * g_row * size, stage[IN] * size)
+        activation_gradient(act, dx, row, y, row, rows, stage[IN], one)
+        return
+    ending = RELU_GRADIENT if act == RELU else SIGMOID_GRADIENT if act == SIGMOID else STORE
+    call(
+        engine, rows, j1 - j0, stage[OUT], g, g_row, 1, stage[W_AT] + j0 * stage[W_ROW] * size, stage[W_COL],
+        stage[W_ROW], dx + j0 * size, row, ending, y + j0 * size, row, scratch, one,
+    )  # fmt: skip

@@ -3,9 +3,9 @@
 A stage is y = act(x · W + b), or without b, or act alone. One training step, for a batch of N:
     by shares of rows:     y of all stages, the loss, and the gradients g of all stages back to the first
     by shares of weights:  dW = xᵀ · g, db = sum over rows of g, and the optimizer's update of W and b
-Two parallel regions a step instead of two a layer (_mlp_rows.py, _mlp_weights.py); how rows and weights are shared out
-changes no sum, so results are bitwise the same for any number of threads. The network is a table of numbers
-(_mlp_plan.py). float32 or float64; loss: mean cross-entropy of softmax, see softmax_with_loss.py.
+Two parallel regions a step instead of two a layer, and more for large layers (_mlp_rows.py, _mlp_weights.py). How the
+work is shared out changes no sum: results are bitwise the same for any number of threads. The network is a table of
+numbers (_mlp_plan.py). float32 or float64; loss: mean cross-entropy of softmax, see softmax_with_loss.py.
 """
 
 from numba import prange
@@ -24,7 +24,7 @@ from ._mlp_plan import (
     mlp_workspace,
     share,
 )
-from ._mlp_rows import rows_pass, stage_forward
+from ._mlp_rows import next_region, rows_pass, stage_forward, stops
 from ._mlp_weights import weights_pass
 from ._tile import one_of
 from ._update import clipping_rate, sum_in_order
@@ -40,28 +40,29 @@ def _train(
     engine, update, rule, table, x, t, t_rows, order, n, work, scratch, squares, numbers, max_norm, losses, threads
 ):
     one = one_of(x)
-    row_parts = max(1, min(threads, n // MIN_ROWS))
     clip = max_norm > 0.0
     for batch in range(losses.size):
         if not labels_fit(t, t_rows, order, batch * n, n, table[table.shape[0] - 1, OUT]):
             return batch
+        stop = 0
+        while stop < stops(table):
+            end, row_parts, column_parts = next_region(table, n, stop, threads, one)
+            for part in prange(row_parts * column_parts):
+                rows_pass(
+                    engine, table, x, t, t_rows, order, batch * n, work, n, stop, end, part, row_parts, column_parts,
+                    address(scratch[part]),
+                )  # fmt: skip
+            stop = end
         rate, of_batch = one, 0
         if numbers.size > 0:
             of_batch = address(numbers) + batch * numbers.shape[1] * x.itemsize
-        for phase in range(3 if clip else 2):
-            parts = row_parts if phase == 0 else threads
-            for part in prange(parts):
-                if phase == 0:
-                    rows_pass(
-                        engine, table, x, t, t_rows, order, batch * n, work, n, part, parts,
-                        address(scratch[part]),
-                    )  # fmt: skip
-                else:
-                    weights_pass(
-                        engine, update, rule, table, x, order, work, squares, n, part, parts, phase == 1, clip, rate,
-                        of_batch, address(scratch[part]),
-                    )  # fmt: skip
-            if phase == 1 and clip:
+        for phase in range(2 if clip else 1):
+            for part in prange(threads):
+                weights_pass(
+                    engine, update, rule, table, x, order, work, squares, n, part, threads, phase == 0, clip, rate,
+                    of_batch, address(scratch[part]),
+                )  # fmt: skip
+            if phase == 0 and clip:
                 rate = x.dtype.type(clipping_rate(squares, max_norm))
         losses[batch] = sum_in_order(memory_of(table, work, n)[4]) / n
     return losses.size
@@ -86,7 +87,7 @@ def _predict(engine, table, x, work, scratch, out, probabilities, threads):
                 y, y_row = buffer + s % 2 * half, stage[WIDTH]
                 if s == last:
                     y = address(out) + i0 * y_row * size
-                stage_forward(engine, stage, a, a_row, y, y_row, i1 - i0, part_scratch, one)
+                stage_forward(engine, stage, a, a_row, y, y_row, i1 - i0, 0, stage[OUT], part_scratch, one)
                 a, a_row = y, y_row
             if probabilities:
                 softmax_rows(out[i0:i1], out[i0:i1])

@@ -90,6 +90,7 @@ def check_training(sizes, kinds, n, dtype, label_kind="indices", batches=1, max_
         (mlp(7, 3, activation=None), 1),
         (mlp(30, 1), 9),
         (mlp(20, 15, 1030), 5),
+        (mlp(510, 530, 520, 10), 30),  # columns shared out
     ],
     ids=str,
 )
@@ -128,7 +129,15 @@ def test_any_network(kinds, sizes, n, dtype, label_kind, transposed, seed):
 
 
 @pytest.mark.parametrize("dtype", TOL)
-@pytest.mark.parametrize("network", [mlp(100, 70, 33, 10), mlp(300, 128, 64, activation="sigmoid")], ids=str)
+@pytest.mark.parametrize(
+    "network",
+    [
+        mlp(100, 70, 33, 10),
+        mlp(300, 128, 64, activation="sigmoid"),
+        mlp(510, 530, 520, 10),  # shares out columns
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("max_norm", [0.0, 0.1])
 def test_threads_do_not_change_a_bit(network, dtype, max_norm, monkeypatch):
     monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", 0)
