@@ -44,14 +44,13 @@ class CompiledTraining:
         return cls(step, x, labels)
 
     def steps(
-        self, order: Array, batch_size: int, eval_interval: int | None, before: Callable[[], None]
+        self, order: Array, batch_size: int, until_stop: Callable[[], int], before: Callable[[], None]
     ) -> Iterator[Array]:
-        """One iteration for each mini-batch of `order`; yields the losses up to the next evaluation."""
+        """One iteration for each mini-batch of `order`; yields the losses of as many as ``until_stop()`` says."""
         iters, done = len(order) // batch_size, 0
         limit = iters if self._direct else max(1, _GATHERED_ROWS // batch_size)
         while done < iters:
-            to_evaluation = iters if eval_interval is None else -done % eval_interval + 1
-            count = min(iters - done, to_evaluation, limit)
+            count = min(until_stop(), limit)
             rows = order[done * batch_size : (done + count) * batch_size]
             before()
             if self._direct:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import signal
 import sys
 import threading
@@ -13,7 +14,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import optimizer as optimizers
+from ._arrays import Array
+from ._checkpoint import (
+    Checkpoint,
+    Progress,
+    check_alike,
+    generator_state,
+    layer_states,
+    pack,
+    set_generator_state,
+    unpack,
+)
 from .layers.layer import can_skip_input_gradient
+from .serialize import load_arrays, save_arrays
 from .util import clip_grads, remove_duplicate
 
 
@@ -44,6 +57,8 @@ class TrainingLoop:
     """What the two trainers share: the loop over epochs, the lines, the bar, Ctrl-C."""
 
     _score_name = "loss"
+    _lists: tuple[str, ...] = ()  # attributes that a checkpoint keeps
+    _counts: tuple[str, ...] = ("current_epoch",)
 
     def __init__(self, model: Model, optimizer: Optimizer) -> None:
         self.model = model
@@ -51,6 +66,10 @@ class TrainingLoop:
         self.eval_interval: int | None = None
         self.current_epoch = 0
         self.interrupted = False
+        self._progress = Progress()  # of the latest fit
+        self._resuming: Checkpoint | None = None  # what the next fit goes on from
+        self._order: Array = np.arange(0)
+        self._rng: Any = None
         self._backward_options: dict[str, bool] = {}
         self._ctrl_c = CtrlC()
 
@@ -77,6 +96,83 @@ class TrainingLoop:
         """Keep the score of an interval and return it for the line."""
         raise NotImplementedError
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint for `resume`: parameters, optimizer, generator, lists, and where `fit` stands.
+
+        Parameters
+        ----------
+        path : path-like
+            ``.safetensors`` or ``.npz``. The file that is there is replaced only when the new one is complete.
+
+        Raises
+        ------
+        TypeError
+            The optimizer has no ``state`` and ``load_state``.
+        ValueError
+            Another extension.
+        """
+        if not hasattr(self.optimizer, "state"):
+            who = f"{type(self).__name__}.save"
+            raise TypeError(
+                f"{who}: the optimizer must have state and load_state; {type(self.optimizer).__name__} has none"
+            )
+        arrays = {f"param.{i}": p for i, p in enumerate(self.model.params[:])}
+        arrays |= {f"layer.{name}": np.asarray(getattr(*where)) for name, where in layer_states(self.model).items()}
+        arrays |= {f"optimizer.{name}": value for name, value in self.optimizer.state().items()}
+        arrays |= {f"list.{name}": np.array(getattr(self, name), np.float64) for name in self._lists}
+        arrays["order"] = self._order
+        values = {name: getattr(self, name) for name in self._counts}
+        rng = None if self._rng is None else generator_state(self._rng)
+        save_arrays(path, pack(arrays, progress=vars(self._progress), rng=rng, counts=values), dtype=None)
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Go back to where a checkpoint was written; `fit`, called as it was then, does what was left to do.
+
+        The result is, bit for bit, that of training without a break: on the same kind of CPU, with the same version of
+        fastnn, data and arguments.
+
+        Parameters
+        ----------
+        path : path-like
+            What `save` wrote, or `fit` with ``checkpoint``; for a model and an optimizer like those of then.
+
+        Raises
+        ------
+        FileFormatError
+            The file is damaged, or no checkpoint.
+        ValueError
+            The checkpoint does not fit the model or the optimizer; then nothing has changed.
+        """
+        checkpoint = unpack(load_arrays(path), self._lists, self._counts, path)
+        params = {str(i): p for i, p in enumerate(self.model.params[:])}
+        states = layer_states(self.model)
+        check_alike(path, "parameter", params, checkpoint.params)
+        check_alike(path, "", {name: getattr(*where) for name, where in states.items()}, checkpoint.layers)
+        self.optimizer.load_state(checkpoint.optimizer)
+        for name, p in params.items():
+            p[...] = checkpoint.params[name]
+        for name, (layer, attribute) in states.items():
+            value, saved = getattr(layer, attribute), checkpoint.layers[name]
+            setattr(layer, attribute, saved if isinstance(value, np.ndarray) else type(value)(saved.item()))
+        for name, a in checkpoint.lists.items():
+            setattr(self, name, a.tolist())
+        vars(self).update(checkpoint.counts)
+        self._resuming = checkpoint
+
+    def _begin(self, rng: Any = None, data_size: int = 0) -> bool:
+        """Set `_progress`, `_order` and the generator to where a fit begins, or goes on (then True)."""
+        checkpoint, self._resuming = self._resuming, None
+        self._rng = rng
+        if checkpoint is None or checkpoint.progress == Progress():
+            self._progress, self._order = Progress(), np.arange(data_size)
+            return False
+        if len(checkpoint.order) != data_size:
+            raise ValueError(f"resume: the checkpoint is of {len(checkpoint.order)} samples, got {data_size}")
+        if rng is not None:
+            set_generator_state(rng, checkpoint.rng)
+        self._progress, self._order = checkpoint.progress, checkpoint.order
+        return True
+
     def _steps(self, batches: Iterator[tuple[Any, Any]], max_grad: float | None) -> Iterator[list[Any]]:
         """One iteration for each mini-batch; yields its loss, in a list."""
         for x, t in batches:
@@ -91,52 +187,57 @@ class TrainingLoop:
         verbose: bool | int,
         progress: bool | None,
         end_epoch: Callable[[], str | None] = lambda: None,
+        checkpoint: Any = None,
+        checkpoint_every: int | None = None,
     ) -> None:
         """Train for max_epoch epochs.
 
-        ``epoch()`` does the iterations of one, and yields the losses of one or more at a time: never beyond an
-        iteration after which the mean loss is kept.
+        ``epoch()`` does the iterations of one that are left after `_progress.iteration`, and yields the losses of one
+        or more at a time: never beyond an iteration after which the mean loss is kept, or a checkpoint written.
         """
         self.eval_interval = eval_interval
         self.interrupted = False
         self._backward_options = {"input_gradient": False} if can_skip_input_gradient(self.model) else {}
-        total_loss: Any = 0.0
-        loss_count = evaluations = iters_done = 0
+        at = self._progress
         if progress is None:
             progress = bool(verbose) and sys.stderr is not None and sys.stderr.isatty()
         start_time = time.time()
         with Output(progress, max_epoch * max_iters) as output, self._ctrl_c:
             try:
-                for _ in range(max_epoch):
+                output.advance(at.epoch * max_iters + at.iteration)
+                while at.epoch < max_epoch:
                     output.describe(f"epoch {self.current_epoch + 1}")
-                    iters_done = 0
                     said = eval_interval is None  # an epoch whose lines verbose=n left out ends without one as well
                     for losses in epoch():
-                        total_loss += sum(losses)  # not float(): they may live on a GPU
-                        loss_count += len(losses)
-                        iters_done += len(losses)
-                        if eval_interval is not None and (iters_done - 1) % eval_interval == 0:
-                            score = self._record(float(total_loss / loss_count))
-                            total_loss, loss_count = 0.0, 0
-                            evaluations += 1
+                        at.total_loss = sum(losses, start=at.total_loss)  # not float(): they may live on a GPU
+                        at.loss_count += len(losses)
+                        at.iteration += len(losses)
+                        if eval_interval is not None and (at.iteration - 1) % eval_interval == 0:
+                            score = self._record(float(at.total_loss / at.loss_count))
+                            at.total_loss, at.loss_count = 0.0, 0
+                            at.evaluations += 1
                             output.score(f"{self._score_name} {score:.2f}")
-                            if verbose and (evaluations == 1 or evaluations % verbose == 0):
+                            if verbose and (at.evaluations == 1 or at.evaluations % verbose == 0):
                                 said = True
                                 elapsed_time = int(time.time() - start_time)
                                 output.line(
-                                    f"| epoch {self.current_epoch + 1} |  iter {iters_done} / {max_iters} "
+                                    f"| epoch {self.current_epoch + 1} |  iter {at.iteration} / {max_iters} "
                                     f"| time {elapsed_time}[s] | {self._score_name} {score:.2f}"
                                 )
+                        if checkpoint_every and (at.epoch * max_iters + at.iteration) % checkpoint_every == 0:
+                            self.save(checkpoint)
                         output.advance(len(losses))
                         self._ctrl_c.release()
                     line = end_epoch()
                     self.current_epoch += 1
+                    at.epoch, at.iteration = at.epoch + 1, 0
                     if line and verbose and said:
                         output.line(f"| epoch {self.current_epoch} |  {line}")
+                self._progress = Progress()
             except KeyboardInterrupt:
                 self.interrupted = True
                 output.line(
-                    f"| stopped by Ctrl-C in epoch {self.current_epoch + 1} after iter {iters_done} / {max_iters}; "
+                    f"| stopped by Ctrl-C in epoch {self.current_epoch + 1} after iter {at.iteration} / {max_iters}; "
                     "the model keeps what it has learned"
                 )
 

@@ -8,6 +8,7 @@ Any model with ``forward(x, t) -> loss``, ``backward()``, ``params`` and ``grads
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,8 @@ class Trainer(TrainingLoop):
     (4, 2)
     """
 
+    _lists = ("loss_list", "accuracy_list")
+
     def __init__(self, model: Model, optimizer: Optimizer, compiled: bool = True) -> None:
         super().__init__(model, optimizer)
         self.compiled = compiled
@@ -98,6 +101,8 @@ class Trainer(TrainingLoop):
         progress: bool | None = None,
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         rng: Rng = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
     ) -> None:
         """Train the model on (x, t), shuffled anew in every epoch.
 
@@ -126,6 +131,10 @@ class Trainer(TrainingLoop):
         rng : numpy.random.Generator or RandomState or int, optional
             Where the order comes from; an int seeds a Generator. None takes NumPy's global state, so that a script
             that calls ``np.random.seed`` sees the order that it would see with the book's code.
+        checkpoint : path-like, optional
+            Where `save` is called; ``.safetensors`` or ``.npz``.
+        checkpoint_every : int, optional
+            After how many iterations each.
 
         Raises
         ------
@@ -146,11 +155,15 @@ class Trainer(TrainingLoop):
         check_max_grad(where, max_grad)
         check_model(where, self.model, self.optimizer)
         held_out = None if validation is None else check_validation(where, validation, self.model)
-        permutation = _permutation_of(where, rng)
+        if (checkpoint is None) != (checkpoint_every is None):
+            raise TypeError(f"{where}: checkpoint and checkpoint_every need each other")
+        if checkpoint_every is not None:
+            checkpoint_every = check_count(where, "checkpoint_every", checkpoint_every, 1)
         data_size = len(data)
         batch_size = min(batch_size, data_size)
         max_iters = data_size // batch_size
-        order = np.arange(data_size)
+        self._begin(_generator_of(where, rng), data_size)
+        at = self._progress
         fast = CompiledTraining.of(self.model, self.optimizer, max_grad, data, labels) if self.compiled else None
         if fast is None:
             take_x, take_t = _row_taker(data, batch_size), _row_taker(labels, batch_size)
@@ -158,13 +171,23 @@ class Trainer(TrainingLoop):
         def epoch() -> Iterator[Any]:
             # The book shuffles the data set itself, x = x[idx], so that permutations compound. Permuting the row
             # numbers instead yields the same mini-batches without copying the data set in every epoch.
-            nonlocal order
-            order = order[permutation(data_size)]
+            if at.iteration == 0:
+                self._order = self._order[self._rng.permutation(data_size)]
+            order = self._order[at.iteration * batch_size : max_iters * batch_size]
             if fast is not None:
-                return fast.steps(order[: max_iters * batch_size], batch_size, eval_interval, self._ctrl_c.hold)
-            starts = range(0, max_iters * batch_size, batch_size)
+                return fast.steps(order, batch_size, until_stop, self._ctrl_c.hold)
+            starts = range(0, len(order), batch_size)
             mini_batches = (order[start : start + batch_size] for start in starts)
             return self._steps(((take_x(rows), take_t(rows)) for rows in mini_batches), max_grad)
+
+        def until_stop() -> int:
+            """How many iterations until the next evaluation or checkpoint, or the end of the epoch."""
+            stops = [max_iters - at.iteration]
+            if eval_interval is not None:
+                stops.append(-at.iteration % eval_interval + 1)
+            if checkpoint_every is not None:
+                stops.append(checkpoint_every - (at.epoch * max_iters + at.iteration) % checkpoint_every)
+            return min(stops)
 
         def end_epoch() -> str | None:
             if held_out is None:
@@ -172,7 +195,9 @@ class Trainer(TrainingLoop):
             self.accuracy_list.append(float(self.model.accuracy(*held_out)))  # type: ignore[attr-defined]
             return f"validation accuracy {self.accuracy_list[-1]:.4f}"
 
-        self._run(epoch, max_epoch, max_iters, eval_interval, verbose, progress, end_epoch)
+        self._run(
+            epoch, max_epoch, max_iters, eval_interval, verbose, progress, end_epoch, checkpoint, checkpoint_every
+        )
 
     def _record(self, mean_loss: float) -> float:
         self.loss_list.append(mean_loss)
@@ -238,6 +263,8 @@ class RnnlmTrainer(TrainingLoop):
     """
 
     _score_name = "perplexity"
+    _lists = ("ppl_list",)
+    _counts = ("current_epoch", "time_idx")
 
     def __init__(self, model: Model, optimizer: Optimizer) -> None:
         super().__init__(model, optimizer)
@@ -306,12 +333,13 @@ class RnnlmTrainer(TrainingLoop):
         time_size = check_count(where, "time_size", time_size, 1)
         check_max_grad(where, max_grad)
         check_model(where, self.model, self.optimizer)
-        self.time_idx = 0
-        self.ppl_list = []
+        if not self._begin():
+            self.time_idx = 0
+            self.ppl_list = []
         max_iters = max(1, len(words) // (batch_size * time_size))
 
         def batches() -> Iterator[tuple[Any, Any]]:
-            for _ in range(max_iters):
+            for _ in range(self._progress.iteration, max_iters):
                 yield self.get_batch(words, targets, batch_size, time_size)
 
         def epoch() -> Iterator[Any]:
@@ -350,13 +378,14 @@ def _row_taker(a: Any, batch_size: int) -> Callable[[np.ndarray], Any]:
     return take
 
 
-def _permutation_of(where: str, rng: Any) -> Callable[[int], np.ndarray]:
+def _generator_of(where: str, rng: Any) -> Any:
+    """What has the method ``permutation``."""
     if rng is None:
-        return np.random.permutation
+        return np.random
     if isinstance(rng, (np.random.Generator, np.random.RandomState)):
-        return rng.permutation
+        return rng
     try:
-        return np.random.default_rng(operator.index(rng)).permutation
+        return np.random.default_rng(operator.index(rng))
     except (TypeError, ValueError):
         raise TypeError(
             f"{where}: rng must be a numpy Generator, a RandomState, an integer >= 0 or None, got {rng!r}"

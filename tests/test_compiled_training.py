@@ -1,6 +1,7 @@
 """Trainer by the compiled step: the same curve as layer by layer, and only where the model allows."""
 
 import logging
+import types
 
 import numpy as np
 import pytest
@@ -202,11 +203,11 @@ def test_ctrl_c_between_epochs_keeps_what_was_learned(monkeypatch):
             raise KeyboardInterrupt
         return np.arange(n)
 
-    monkeypatch.setattr("fastnn.trainer._permutation_of", lambda *_: permutation)
+    monkeypatch.setattr("fastnn.trainer._generator_of", lambda *_: types.SimpleNamespace(permutation=permutation))
     interrupted = fit(net(), x, t, True, max_epoch=5)
     assert interrupted.interrupted
     assert interrupted.current_epoch == 2
-    monkeypatch.setattr("fastnn.trainer._permutation_of", lambda *_: np.arange)
+    monkeypatch.setattr("fastnn.trainer._generator_of", lambda *_: types.SimpleNamespace(permutation=np.arange))
     whole = fit(net(), x, t, True, max_epoch=2)
     for a, b in zip(interrupted.model.params, whole.model.params, strict=True):
         assert_array_equal(a, b)
