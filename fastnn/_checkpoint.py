@@ -1,11 +1,11 @@
 """What a checkpoint of a trainer holds, as named arrays in one .safetensors or .npz file.
 
 ``param.0`` ...             the model's parameters
-``layer.NAME.ATTRIBUTE``    what layers remember besides: their `state_names`
+``layer.NAME.ATTRIBUTE``    what layers remember besides, their `state_names`
 ``optimizer.*``             `Optimizer.state`
 ``list.loss_list`` ...      the trainer's lists
 ``order``                   rows of the epoch in progress
-``values``                  `Progress`, the generator's state and counts, as JSON in uint8
+``values``                  `Progress`, states of generators, counts: JSON in uint8
 """
 
 from __future__ import annotations
@@ -60,15 +60,23 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def layer_states(model: Any) -> dict[str, tuple[Any, str]]:
-    """Name -> (layer, attribute) of what layers remember between iterations besides their parameters."""
+def _layers(model: Any) -> dict[str, Any]:
     layers = getattr(model, "layers", ())
-    named = layers.items() if hasattr(layers, "items") else enumerate(layers)
+    return {str(name): layer for name, layer in (layers.items() if hasattr(layers, "items") else enumerate(layers))}
+
+
+def layer_arrays(model: Any) -> dict[str, Array]:
+    """What layers remember between iterations besides their parameters."""
     return {
-        f"{name}.{attribute}": (layer, attribute)
-        for name, layer in named
+        f"{name}.{attribute}": getattr(layer, attribute)
+        for name, layer in _layers(model).items()
         for attribute in getattr(layer, "state_names", ())
     }
+
+
+def layer_generators(model: Any) -> dict[str, Any]:
+    """The generators of layers that draw numbers."""
+    return {name: layer.rng for name, layer in _layers(model).items() if getattr(layer, "rng", None) is not None}
 
 
 @dataclass
@@ -82,10 +90,11 @@ class Checkpoint:
     lists: dict[str, Array]
     counts: dict[str, int | None]
     order: Array
-    rng: Any
+    rng: Any  # states of generators, as JSON
+    layer_rngs: dict[str, Any]
 
 
-def pack(arrays: Mapping[str, Array], **values: Any) -> dict[str, Array]:
+def pack(arrays: Mapping[str, Array], values: dict[str, Any]) -> dict[str, Array]:
     """Named arrays for a file, with `values` as JSON among them."""
     return {**arrays, "values": np.frombuffer(json.dumps(values, default=float).encode(), np.uint8)}
 
@@ -105,6 +114,8 @@ def unpack(arrays: dict[str, Array], lists: Iterable[str], counts: Iterable[str]
         if not all(n is None or (type(n) is int and n >= 0) for n in values["counts"].values()):
             raise ValueError(f"counts {values['counts']}")
         kinds = get_type_hints(Progress)
+        if not isinstance(values["layer_rngs"], dict):
+            raise ValueError("generators that are none")
         progress = Progress(**{name: values["progress"][name] for name in kinds})
         for name, kind in kinds.items():
             if type(getattr(progress, name)) is not kind or getattr(progress, name) < 0:
@@ -115,7 +126,7 @@ def unpack(arrays: dict[str, Array], lists: Iterable[str], counts: Iterable[str]
         raise FileFormatError(f"{os.fspath(path)!r}: not a checkpoint of this kind of trainer: {error}") from None
     return Checkpoint(
         progress, groups["param"], groups["layer"], groups["optimizer"], groups["list"], values["counts"],
-        order.astype(np.intp), values.get("rng"),
+        order.astype(np.intp), values["rng"], values["layer_rngs"],
     )  # fmt: skip
 
 
@@ -124,10 +135,10 @@ def check_alike(path: Any, what: str, live: Mapping[str, Any], saved: Mapping[st
     for name in [*live, *saved]:
         if name not in live or name not in saved:
             where = "checkpoint" if name not in saved else "model"
-            raise ValueError(f"{os.fspath(path)!r}: the {where} has no {what} {name}".replace("  ", " "))
+            raise ValueError(f"{os.fspath(path)!r}: the {where} has no {what} {name}")
         a, b = np.asarray(live[name]), saved[name]
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             raise ValueError(
                 f"{os.fspath(path)!r}: {what} {name} must be {a.dtype} of shape {a.shape}, "
-                f"the checkpoint has {b.dtype} of shape {b.shape}".replace("  ", " ")
+                f"the checkpoint has {b.dtype} of shape {b.shape}"
             )

@@ -20,7 +20,8 @@ from ._checkpoint import (
     Progress,
     check_alike,
     generator_state,
-    layer_states,
+    layer_arrays,
+    layer_generators,
     pack,
     set_generator_state,
     unpack,
@@ -117,13 +118,17 @@ class TrainingLoop:
                 f"{who}: the optimizer must have state and load_state; {type(self.optimizer).__name__} has none"
             )
         arrays = {f"param.{i}": p for i, p in enumerate(self.model.params[:])}
-        arrays |= {f"layer.{name}": np.asarray(getattr(*where)) for name, where in layer_states(self.model).items()}
+        arrays |= {f"layer.{name}": a for name, a in layer_arrays(self.model).items()}
         arrays |= {f"optimizer.{name}": value for name, value in self.optimizer.state().items()}
         arrays |= {f"list.{name}": np.array(getattr(self, name), np.float64) for name in self._lists}
         arrays["order"] = self._order
-        values = {name: getattr(self, name) for name in self._counts}
-        rng = None if self._rng is None else generator_state(self._rng)
-        save_arrays(path, pack(arrays, progress=vars(self._progress), rng=rng, counts=values), dtype=None)
+        values = {
+            "progress": vars(self._progress),
+            "counts": {name: getattr(self, name) for name in self._counts},
+            "rng": None if self._rng is None else generator_state(self._rng),
+            "layer_rngs": {name: generator_state(rng) for name, rng in layer_generators(self.model).items()},
+        }
+        save_arrays(path, pack(arrays, values), dtype=None)
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Go back to where a checkpoint was written; `fit`, called as it was then, does what was left to do.
@@ -145,15 +150,18 @@ class TrainingLoop:
         """
         checkpoint = unpack(load_arrays(path), self._lists, self._counts, path)
         params = {str(i): p for i, p in enumerate(self.model.params[:])}
-        states = layer_states(self.model)
+        arrays, generators = layer_arrays(self.model), layer_generators(self.model)
         check_alike(path, "parameter", params, checkpoint.params)
-        check_alike(path, "", {name: getattr(*where) for name, where in states.items()}, checkpoint.layers)
+        check_alike(path, "array", arrays, checkpoint.layers)
+        if generators.keys() != checkpoint.layer_rngs.keys():
+            names = f"layers {list(generators)}, got {list(checkpoint.layer_rngs)}"
+            raise ValueError(f"{os.fspath(path)!r}: the checkpoint must have the generators of {names}")
         self.optimizer.load_state(checkpoint.optimizer)
-        for name, p in params.items():
-            p[...] = checkpoint.params[name]
-        for name, (layer, attribute) in states.items():
-            value, saved = getattr(layer, attribute), checkpoint.layers[name]
-            setattr(layer, attribute, saved if isinstance(value, np.ndarray) else type(value)(saved.item()))
+        for name, rng in generators.items():
+            set_generator_state(rng, checkpoint.layer_rngs[name])
+        for live, saved in ((params, checkpoint.params), (arrays, checkpoint.layers)):
+            for name, a in live.items():
+                a[...] = saved[name]
         for name, a in checkpoint.lists.items():
             setattr(self, name, a.tolist())
         vars(self).update(checkpoint.counts)

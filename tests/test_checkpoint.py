@@ -10,8 +10,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fastnn import FileFormatError
-from fastnn.models import TwoLayerNet
-from fastnn.optimizer import SGD
+from fastnn.layers import Affine, BatchNormalization, Dropout, SoftmaxWithLoss
+from fastnn.models import Network, TwoLayerNet
+from fastnn.optimizer import SGD, Adam
 from fastnn.serialize import load_arrays, save_arrays
 from fastnn.trainer import RnnlmTrainer, Trainer
 
@@ -165,6 +166,36 @@ def test_sequences(path, monkeypatch):
     assert (again.ppl_list, again.time_idx) == (whole.ppl_list, whole.time_idx)
 
 
+@pytest.mark.parametrize("seed", [7, None])
+def test_layers_that_remember_and_draw(seed, path, monkeypatch):
+    def new(shared):
+        weights = np.random.default_rng(3)
+        W, V = weights.standard_normal((7, 6)), weights.standard_normal((6, 3))
+        layers = {
+            "affine1": Affine(W, np.zeros(6)),
+            "norm": BatchNormalization(np.ones(6), np.zeros(6)),
+            "dropout": Dropout(0.3, rng=seed if shared is None else shared),
+            "affine2": Affine(V, np.zeros(3)),
+        }
+        return Trainer(Network(layers, SoftmaxWithLoss()), Adam(0.01))
+
+    def generator(kind):
+        if seed is None:
+            np.random.seed(kind)
+            return None
+        return np.random.default_rng(kind)
+
+    rng = generator(1)
+    whole = fit(new(rng), rng)
+    rng = generator(1)
+    interrupt(new(rng), path, 9, rng, monkeypatch)
+    rng = generator(2)
+    again = new(rng)
+    again.resume(path)
+    assert_same(fit(again, rng), whole)
+    assert_array_equal(again.model.layers["norm"].running_var, whole.model.layers["norm"].running_var)
+
+
 def test_what_does_not_fit_changes_nothing(path):
     fit(trainer()).save(path)
     other = trainer(hidden=6)
@@ -210,6 +241,7 @@ def damaged(arrays):
     yield arrays | {"list.loss_list": np.zeros((2, 2))}
     yield with_values(progress={"epoch": 1})
     yield with_values(progress=3)
+    yield with_values(layer_rngs=3)
     yield with_values(progress=values["progress"] | {"epoch": -1})
     yield with_values(progress=values["progress"] | {"epoch": 1.5})
     yield with_values(counts={})

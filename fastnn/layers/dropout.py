@@ -21,6 +21,11 @@ class Dropout(Layer):
     rng : None, int, numpy.random.Generator or RandomState
         Where the random number comes from: None is NumPy's global state, as in the book; an int seeds a Generator.
 
+    Attributes
+    ----------
+    rng : numpy.random.Generator or RandomState or the module numpy.random
+        The generator, whose state belongs to a checkpoint.
+
     Raises
     ------
     ValueError
@@ -49,6 +54,7 @@ class Dropout(Layer):
         self.dropout_ratio = float(dropout_ratio)
         if rng is None or isinstance(rng, int | np.integer):
             rng = np.random if rng is None else np.random.default_rng(rng)
+        self.rng = rng
         self._draw = rng.integers if hasattr(rng, "integers") else rng.randint
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
