@@ -91,6 +91,10 @@ class Optimizer:
 
     def _prepare(self, params: list[Array], grads: list[Array]) -> list[tuple[Any, ...]]:
         """What to call, once for all arrays that one kernel takes: (kernels, dtype, plan)."""
+        for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+            if p.shape != g.shape:
+                who = type(self).__name__
+                raise ValueError(f"{who}: gradient {i} must have the shape {p.shape} of its parameter, got {g.shape}")
         groups: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
         shared = _share_memory(params)
         for i, of_one in enumerate(zip(params, grads, self.states_for(params), strict=True)):
@@ -416,28 +420,20 @@ class AdamW(Adam):
 
 
 def _in_order(params: Any, grads: Any, who: str) -> tuple[list[Array], list[Array]]:
-    """Parameters and their gradients, checked to have the same keys and shapes, in the order of the parameters."""
+    """Parameters and their gradients, in the order of the parameters."""
     named = hasattr(params, "keys")
     if named != hasattr(grads, "keys"):
         raise TypeError(f"{who}: params and grads must both be lists or both be mappings")
-    if named:
-        keys = list(params.keys())
-        if keys == list(grads.keys()):
-            pair = list(params.values()), list(grads.values())
-        elif missing := [key for key in keys if key not in grads]:
-            raise ValueError(f"{who}: grads has no {missing[0]!r}")
-        else:
-            pair = list(params.values()), [grads[key] for key in keys]
-    else:
+    if not named:
         if len(params) != len(grads):
             raise ValueError(f"{who}: params and grads must be of one length, got {len(params)} and {len(grads)}")
-        keys, pair = list(range(len(params))), (list(params), list(grads))
-    for key, param, grad in zip(keys, *pair, strict=True):
-        if param.shape != grad.shape:
-            raise ValueError(
-                f"{who}: grads[{key!r}] must have the shape {param.shape} of params[{key!r}], got {grad.shape}"
-            )
-    return pair
+        return list(params), list(grads)
+    keys = list(params.keys())
+    if keys == list(grads.keys()):
+        return list(params.values()), list(grads.values())
+    if missing := [key for key in keys if key not in grads]:
+        raise ValueError(f"{who}: grads has no {missing[0]!r}")
+    return list(params.values()), [grads[key] for key in keys]
 
 
 def _share_memory(params: list[Array]) -> bool:

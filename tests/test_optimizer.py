@@ -302,7 +302,7 @@ def test_compiled_step_and_layers_share_the_state(make):
     ("params", "grads", "error", "message"),
     [
         ([np.ones(2)], [], ValueError, "SGD: params and grads must be of one length, got 1 and 0"),
-        ([np.ones(2)], [np.ones(3)], ValueError, "SGD: grads[0] must have the shape (2,) of params[0], got (3,)"),
+        ([np.ones(2)], [np.ones(3)], ValueError, "SGD: gradient 0 must have the shape (2,) of its parameter, got (3,)"),
         ({"W": np.ones(2)}, [np.ones(2)], TypeError, "SGD: params and grads must both be lists or both be mappings"),
         ({"W": np.ones(2)}, {"b": np.ones(2)}, ValueError, "SGD: grads has no 'W'"),
     ],

@@ -1,6 +1,6 @@
 """What an optimizer does to parameters given by their address: shared by optimizer.py and the compiled step.
 
-A piece at a time, which stays in the first-level cache: clip the gradient, weight decay, the rule.
+A piece at a time, which stays in the cache: clip the gradient, weight decay, the rule.
 """
 
 import functools
@@ -12,7 +12,7 @@ from numba import types
 from ._jit import EXACT, c_function, jit
 from ._tile import call, itemsize, load, one_of, store
 
-PIECE = 2048  # elements: four arrays of them take 32 KB in float32
+PIECE = 4096  # elements
 _DECAY, _KEEP, _OF_RULE = range(3)  # among the numbers; those of the rule begin at _OF_RULE
 
 

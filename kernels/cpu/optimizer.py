@@ -85,6 +85,8 @@ class OptimizerPlan(NamedTuple):
     update: int  # address of the function that applies a rule, and of the rule
     rule: int
     table: np.ndarray
+    squares: np.ndarray  # of the gradients of each share
+    scratch: np.ndarray  # for each share; pages that nobody touches cost nothing
     size: int  # elements of all parameters
 
 
@@ -101,9 +103,10 @@ def optimizer_plan(rule, params, grads, states):
         ],
         np.int64,
     ).reshape(len(params), 5)
-    dtype = params[0].dtype.char
-    size = sum(param.size for param in params)
-    return OptimizerPlan(compiled_update(dtype).address, compiled_rule(rule, dtype).address, table, size)
+    dtype, size = params[0].dtype, sum(param.size for param in params)
+    shares = min(max(size // _LEAST_SHARE, 1), _MOST_SHARES)
+    functions = compiled_update(dtype.char).address, compiled_rule(rule, dtype.char).address
+    return OptimizerPlan(*functions, table, np.empty(shares), np.empty((shares, 2 * PIECE), dtype), size)
 
 
 def _at(array):
@@ -155,9 +158,7 @@ def optimizer_update(plan, numbers, max_norm):
 
     numbers: 1-D. max_norm: of all gradients together; 0.0 for no clipping.
     """
-    shares = min(max(plan.size // _LEAST_SHARE, 1), _MOST_SHARES)
-    squares, scratch = np.empty(shares), np.empty((shares, 2 * PIECE), numbers.dtype)
-    args = (plan.update, plan.rule, plan.table, numbers, max_norm, squares, scratch)
+    args = (plan.update, plan.rule, plan.table, numbers, max_norm, plan.squares, plan.scratch)
     if plan.size > PARALLEL_ABOVE:
         run(_update_serial, _update_parallel, *args)
     else:
