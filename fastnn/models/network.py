@@ -59,7 +59,7 @@ class Network:
         self.params, self.grads = Parameters(params), Parameters(grads)
         # Where back-propagation may end: below lies nothing that learns.
         first = next((layer for layer in self.layers.values() if layer.params), None)
-        self._lowest = first if first is not None and can_skip_input_gradient(first) else None
+        self._lowest: Any = first if first is not None and can_skip_input_gradient(first) else None
         self._gradient_options = {"input_gradient": False} if can_skip_input_gradient(self) else {}
 
     def predict(self, x: ArrayLike) -> Any:
