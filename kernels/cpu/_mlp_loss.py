@@ -2,10 +2,9 @@
 
 import math
 
-from ._jit import jit
-from ._math import log, row_max
-from ._tile import zero_of
-from .softmax import exp_in_place
+from ._jit import EXACT, jit
+from ._math import exp, log, maximum
+from ._tile import itemsize, load, store, zero_of
 
 
 @jit
@@ -23,42 +22,58 @@ def labels_fit(t, t_rows, order, first, n, classes):
 
 
 @jit
-def loss_and_gradient(z, t, t_rows, order, first, scale, g, nll, sums):
-    """nll = the losses of the rows of scores z; g = scale · (softmax(z) - t). Labels: see `mlp_train`."""
-    n, classes = z.shape
-    by_index, zero = t_rows.size == 0, zero_of(g)
-    for r in range(n):  # the part of the loss that needs the scores, before g is overwritten
-        m = row_max(z[r])
+def loss_and_gradient(z, g, rows, classes, t, t_rows, order, first, scale, nll, sums):
+    """nll = the losses of the rows of scores z; g = scale · (softmax(z) - t).
+
+    All but numbers of rows are addresses. t: class indices, or t_rows: label rows; the other 0. Those of row r have the
+    number order[first + r], or first + r where order is 0.
+    """
+    size, zero = itemsize(scale), zero_of(scale)
+    row = classes * size
+    for r in range(rows):  # the part of the loss that needs the scores, before g is overwritten
+        z_r, g_r, m = z + r * row, g + r * row, load(z, r * classes, zero)
         for c in range(classes):
-            g[r, c] = z[r, c] - m
-        label = order[first + r] if order.size > 0 else first + r
-        if by_index:
-            nll[r] = -g[r, t[label]]
+            m = maximum(m, load(z_r, c, zero))
+        for c in range(classes):
+            store(g_r, c, load(z_r, c, zero) - m)
+        label = load(order, first + r, first) if order != 0 else first + r
+        if t_rows == 0:
+            store(nll, r, -load(g_r, load(t, label, label), zero))
         else:
-            loss = zero
+            loss, t_r = zero, t_rows + label * row
             for c in range(classes):
-                if t_rows[label, c] != zero:  # a class of probability 0 costs nothing, however impossible its score
-                    loss -= t_rows[label, c] * g[r, c]
-            nll[r] = loss
-    exp_in_place(g.reshape(n * classes))
+                if load(t_r, c, zero) != zero:  # a class of probability 0 costs nothing, however impossible its score
+                    loss -= load(t_r, c, zero) * load(g_r, c, zero)
+            store(nll, r, loss)
+    for i in range(rows * classes):
+        store(g, i, exp(load(g, i, zero)))
+    for r in range(rows):
+        g_r, s = g + r * row, zero
+        for c in range(classes):
+            s += load(g_r, c, zero)
+        store(sums, r, s)
+        label = load(order, first + r, first) if order != 0 else first + r
+        if t_rows == 0:
+            q, c = scale / s, load(t, label, label)
+            for i in range(classes):
+                store(g_r, i, load(g_r, i, zero) * q)
+            store(g_r, c, load(g_r, c, zero) - scale)
+        else:
+            total, t_r = zero, t_rows + label * row
+            for c in range(classes):
+                total += load(t_r, c, zero)
+            for c in range(classes):
+                store(g_r, c, scale * (load(g_r, c, zero) / s * total - load(t_r, c, zero)))
+            store(nll, r, load(nll, r, zero) + total * log(s))
+    if t_rows == 0:
+        for r in range(rows):
+            store(nll, r, load(nll, r, zero) + log(load(sums, r, zero)))
+
+
+@jit(fastmath=EXACT)
+def sum_in_order(nll, n, one):
+    """Not reordered: `_train` and its parallel twin are compiled apart, and need not reorder alike."""
+    total = 0.0
     for r in range(n):
-        s = zero
-        for c in range(classes):
-            s += g[r, c]
-        sums[r] = s
-        label = order[first + r] if order.size > 0 else first + r
-        if by_index:
-            q = scale / s
-            for c in range(classes):
-                g[r, c] *= q
-            g[r, t[label]] -= scale
-        else:
-            total = zero
-            for c in range(classes):
-                total += t_rows[label, c]
-            for c in range(classes):
-                g[r, c] = scale * (g[r, c] / s * total - t_rows[label, c])
-            nll[r] += total * log(s)
-    if by_index:
-        for r in range(n):
-            nll[r] += log(sums[r])
+        total += load(nll, r, one)
+    return total

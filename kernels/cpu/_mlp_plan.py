@@ -1,23 +1,26 @@
 """A network as a table of numbers, and the memory of its batches: what the passes of mlp.py share.
 
-A row of the table is a stage, y = act(x · W + b); so one compiled function serves every depth and width.
+The table's first row holds addresses of functions and of memory; each other row is a stage, y = act(x · W + b). So one
+compiled function serves every depth and width, and one argument says it all: each costs a call some 40 ns.
 """
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+from numba import carray
 
 from ._gemm import SCRATCH_BYTES, compiled_product
 from ._jit import jit
-from ._tile import address
+from ._tile import address, itemsize
 from ._update import compiled_update
 from .optimizer import compiled_rule
 
-# Columns of the table. Addresses are 0 where there is no such array; strides and sizes in elements.
+# Columns of the table's first row: addresses.
+ENGINE, UPDATE, RULE, ROWS_PASS, WEIGHTS_PASS, PREDICT_PASS, WORK, SCRATCH, WORK_BYTES = range(9)
+# Columns of the others. Addresses are 0 where there is no such array; strides and sizes in elements.
 IN, OUT, W_AT, W_ROW, W_COL, B_AT, DW_AT, DB_AT, ACT, WIDTH, BEFORE = range(11)
 W_STATE, B_STATE = 11, 13  # of the optimizer: two each
-_COLUMNS = 15
+COLUMNS = 15
 NONE, RELU, SIGMOID = range(3)
 _ACTIVATIONS = {None: NONE, "relu": RELU, "sigmoid": SIGMOID}
 
@@ -30,9 +33,6 @@ class Plan(NamedTuple):
 
     table: np.ndarray
     work: int  # multiply-adds a sample
-    engine: int  # address of the matrix product
-    update: int  # addresses of the update of parameters, and of the optimizer's rule for it
-    rule: int
 
 
 def mlp_plan(stages, rule="sgd", states=None):
@@ -45,8 +45,8 @@ def mlp_plan(stages, rule="sgd", states=None):
     states = iter(states or ())
     weights = [W for W, *_ in stages if W is not None]
     size, features, before = weights[0].itemsize, weights[0].shape[0], 0
-    table = np.zeros((len(stages), _COLUMNS), np.int64)
-    for row, (W, b, dW, db, activation) in zip(table, stages, strict=True):
+    table = np.zeros((1 + len(stages), COLUMNS), np.int64)
+    for row, (W, b, dW, db, activation) in zip(table[1:], stages, strict=True):
         row[IN] = features
         if W is not None:
             features = W.shape[1]
@@ -64,7 +64,8 @@ def mlp_plan(stages, rule="sgd", states=None):
     dtype = weights[0].dtype.char
     work = sum(W.size for W in weights)
     functions = compiled_product(dtype), compiled_update(dtype), compiled_rule(rule, dtype)
-    return Plan(table, work, *(function.address for function in functions))
+    table[0, : len(functions)] = [function.address for function in functions]
+    return Plan(table, work)
 
 
 @jit
@@ -73,22 +74,17 @@ def padded(features, size):
     return features + 64 // size if features * size % 2048 == 0 else features
 
 
-def mlp_workspace(plan, batch_size, dtype):
-    """Memory in which `mlp_train` keeps a batch's activations and gradients, for batches up to batch_size."""
-    table = plan.table
-    per_sample = 2 * int(table[:, WIDTH].sum()) + int(padded(table[0, IN], np.dtype(dtype).itemsize)) + 2
-    rows_of_weights = int(table[:, IN].sum()) + len(table)
-    return np.empty(per_sample * batch_size, dtype), _scratch(), np.zeros(rows_of_weights)
+@jit
+def parts_of(pointer, length):
+    """The table at an address: its first row, and the stages."""
+    table = carray(pointer, (length, COLUMNS))
+    return table[0], table[1:]
 
 
-def mlp_predict_workspace(plan, dtype):
-    """Memory in which `mlp_predict` keeps the activations of a few rows a thread."""
-    widest = int(plan.table[:, WIDTH].max())
-    return np.empty((numba.config.NUMBA_NUM_THREADS, 2 * PREDICT_ROWS * widest), dtype), _scratch()
-
-
-def _scratch():
-    return np.empty((numba.config.NUMBA_NUM_THREADS, SCRATCH_BYTES), np.uint8)  # pages that nobody touches cost nothing
+@jit
+def address_or_0(a):
+    """Of an array that may be absent, which is without elements."""
+    return address(a) if a.size > 0 else 0
 
 
 @jit
@@ -99,11 +95,15 @@ def share(length, part, parts):
 
 
 @jit
-def memory_of(table, work, n):
+def memory_of(head, stages, n, one):
     """Where things lie in the workspace for a batch of n: addresses of outputs, gradients, gathered x; losses, sums."""
-    last = table.shape[0] - 1
-    outputs = n * (table[last, BEFORE] + table[last, WIDTH])
-    x_width = padded(table[0, IN], work.itemsize)
-    base, size, nll = address(work), work.itemsize, 2 * outputs + n * x_width
-    xs = base + 2 * outputs * size
-    return base, base + outputs * size, xs, x_width, work[nll : nll + n], work[nll + n : nll + 2 * n]
+    last, work, size = stages[stages.shape[0] - 1], head[WORK], itemsize(one)
+    outputs = n * (last[BEFORE] + last[WIDTH]) * size
+    x_width = padded(stages[0, IN], size)
+    nll = work + 2 * outputs + n * x_width * size
+    return work, work + outputs, work + 2 * outputs, x_width, nll, nll + n * size
+
+
+@jit
+def scratch_of(head, part):
+    return head[SCRATCH] + part * SCRATCH_BYTES

@@ -5,8 +5,13 @@ batch's rows can go through all of them without waiting for the others. But wher
 threads share out columns, since then none needs all of W; such a stop is a parallel region of its own.
 """
 
+import functools
+
+import numpy as np
+from numba import types
+
 from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, PACK_B_ROWS, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
-from ._jit import jit
+from ._jit import c_function, jit
 from ._matrices import grid, share_of
 from ._mlp_activation import activate, activate_in_place, activation_gradient
 from ._mlp_loss import loss_and_gradient
@@ -14,6 +19,7 @@ from ._mlp_plan import (
     ACT,
     B_AT,
     BEFORE,
+    ENGINE,
     IN,
     MIN_ROWS,
     NONE,
@@ -24,11 +30,12 @@ from ._mlp_plan import (
     W_COL,
     W_ROW,
     WIDTH,
-    address,
     memory_of,
+    parts_of,
+    scratch_of,
     share,
 )
-from ._tile import call, copy_bytes, itemsize, lanes, one_of
+from ._tile import call, copy_bytes, itemsize, lanes, load, one_of
 
 SHARE_COLUMNS_FROM = 1 << 18  # weights of a stage (measured: bench/RESULTS.md)
 
@@ -62,42 +69,52 @@ def _column_parts(table, n, stop, threads, one):
     return grid(n, table[s, OUT] if s == forward else table[s, IN], 2 * lanes(one), threads)[1]
 
 
-@jit
-def rows_pass(engine, table, x, t, t_rows, order, first, work, n, begin, end, part, row_parts, column_parts, scratch):
-    """The stops from `begin` to `end` of one share of the batch."""
-    last, one, size = table.shape[0] - 1, one_of(x), x.itemsize
-    ys, gs, xs, xs_row, nll, sums = memory_of(table, work, n)
+def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, row_parts, column_parts, scale):
+    head, stages = parts_of(table, length)
+    last, one, size, features = stages.shape[0] - 1, one_of(scale), itemsize(scale), stages[0, IN]
+    engine, scratch = head[ENGINE], scratch_of(head, part)
+    ys, gs, xs, xs_row, nll, sums = memory_of(head, stages, n, one)
     r0, r1 = share(n, part // column_parts, row_parts), share(n, part // column_parts + 1, row_parts)
     rows, column_part = r1 - r0, part % column_parts
     for stop in range(begin, end):
-        if stop == 0 and order.size > 0:
+        if stop == 0 and order != 0:
             for r in range(r0, r1):
-                source = address(x) + order[first + r] * x.shape[1] * size
-                copy_bytes(xs + r * xs_row * size, source, x.shape[1] * size)
+                source = x + load(order, first + r, first) * features * size
+                copy_bytes(xs + r * xs_row * size, source, features * size)
         elif 0 < stop <= last + 1:
             s = stop - 1
-            stage, y_row = table[s], table[s, WIDTH]
-            a, a_row = (xs, xs_row) if order.size > 0 else (address(x), x.shape[1])
+            stage, y_row = stages[s], stages[s, WIDTH]
+            a, a_row = (xs, xs_row) if order != 0 else (x, features)
             if s > 0:
-                a, a_row = ys + n * table[s - 1, BEFORE] * size, table[s - 1, WIDTH]
+                a, a_row = ys + n * stages[s - 1, BEFORE] * size, stages[s - 1, WIDTH]
             j0, j1 = share_of(stage[OUT], 2 * lanes(one), column_part, column_parts)
             y = ys + (n * stage[BEFORE] + r0 * y_row) * size
             stage_forward(engine, stage, a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
         elif stop == last + 2:
-            classes, act = table[last, OUT], table[last, ACT]
-            start = n * table[last, BEFORE] + r0 * classes
-            z = work[start : start + rows * classes].reshape(rows, classes)
-            start += (gs - ys) // size
-            dz = work[start : start + rows * classes].reshape(rows, classes)
-            loss_and_gradient(z, t, t_rows, order, first + r0, one / x.dtype.type(n), dz, nll[r0:r1], sums[r0:r1])
-            activation_gradient(act, address(dz), classes, address(z), classes, rows, classes, one)
+            classes, act = stages[last, OUT], stages[last, ACT]
+            at, row = (n * stages[last, BEFORE] + r0 * classes) * size, r0 * size
+            loss_and_gradient(
+                ys + at, gs + at, rows, classes, t, t_rows, order, first + r0, scale, nll + row, sums + row
+            )
+            activation_gradient(act, gs + at, classes, ys + at, classes, rows, classes, one)
         elif stop > last + 2:
             s = 2 * last + 3 - stop
-            stage, below = table[s], table[s - 1]
+            stage, below = stages[s], stages[s - 1]
             g, g_row = gs + (n * stage[BEFORE] + r0 * stage[WIDTH]) * size, stage[WIDTH]
             at, row = (n * below[BEFORE] + r0 * below[WIDTH]) * size, below[WIDTH]
             j0, j1 = share_of(stage[IN], 2 * lanes(one), column_part, column_parts)
             _stage_backward(engine, stage, below[ACT], g, g_row, ys + at, gs + at, row, rows, j0, j1, scratch, one)
+
+
+@functools.cache
+def compiled_rows_pass(dtype):
+    """The function at whose ``address`` the stops from `begin` to `end` of one share of a batch are done.
+
+    table and its length; x, t, t_rows, order: addresses, 0 where there is no such array; the batch: `n` rows, the
+    `first` and those after it; scale: 1 / n. (Cached: it must outlive its callers.)
+    """
+    real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
+    return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 12, real), _rows_pass)
 
 
 @jit

@@ -1,25 +1,34 @@
 """The second pass of a training step, over a share of the weights: dW, db, and the update."""
 
+import functools
+
+import numpy as np
+from numba import types
+
 from ._gemm import STORE
-from ._jit import jit
+from ._jit import c_function, jit
 from ._mlp_plan import (
     B_AT,
     B_STATE,
     BEFORE,
     DB_AT,
     DW_AT,
+    ENGINE,
     IN,
     MIN_ROWS,
     OUT,
+    RULE,
+    UPDATE,
     W_AT,
     W_COL,
     W_ROW,
     W_STATE,
     WIDTH,
-    address,
     memory_of,
+    parts_of,
+    scratch_of,
 )
-from ._tile import call, lanes, one_element, one_of
+from ._tile import call, itemsize, lanes, one_element, one_of, store
 from ._update import sum_of_squares
 
 
@@ -38,25 +47,19 @@ def _first_row(stage, cost, wanted):
     return stage[IN] if row > stage[IN] - MIN_ROWS else row
 
 
-@jit
-def weights_pass(
-    engine, update, rule, table, x, order, work, squares, n, part, parts, differentiate, clip, rate, numbers, scratch
-):
-    """Gradients and update of one share of the weights.
-
-    With clipping it is run twice: to differentiate, which leaves the squares of the gradients; and, when their sum is
-    known, to update with the gradients scaled by `rate`. numbers: their address, or 0 for no update.
-    """
-    one, size = one_of(x), x.itemsize
-    ys, gs, xs, xs_row, _, _ = memory_of(table, work, n)
-    a, a_row = (xs, xs_row) if order.size > 0 else (address(x), x.shape[1])
+def _weights_pass(table, length, x, order, squares, n, part, parts, differentiate, clip, numbers, rate):
+    head, stages = parts_of(table, length)
+    one, size = one_of(rate), itemsize(rate)
+    engine, update, rule, scratch = head[ENGINE], head[UPDATE], head[RULE], scratch_of(head, part)
+    ys, gs, xs, xs_row, _, _ = memory_of(head, stages, n, one)
+    a, a_row = (xs, xs_row) if order != 0 else (x, stages[0, IN])
     total = 0
-    for s in range(table.shape[0]):
-        total += table[s, IN] * _cost(table[s], one)
+    for s in range(stages.shape[0]):
+        total += stages[s, IN] * _cost(stages[s], one)
     begin, end = total * part // parts, total * (part + 1) // parts
     before, row_before = 0, 0  # of the cost, and of the rows of `squares`
-    for s in range(table.shape[0]):
-        stage = table[s]
+    for s in range(stages.shape[0]):
+        stage = stages[s]
         cost, columns = _cost(stage, one), stage[OUT]
         i0, i1 = _first_row(stage, cost, begin - before), _first_row(stage, cost, end - before)
         if part == parts - 1:
@@ -65,7 +68,7 @@ def weights_pass(
         if cost > 0 and i0 < i1:
             dW, rows = stage[DW_AT] + i0 * columns * size, i1 - i0
             owns_bias = i0 == 0 and stage[B_AT] != 0
-            if differentiate:
+            if differentiate != 0:
                 call(
                     engine, rows, columns, n, a + i0 * size, 1, a_row, g, g_row, 1,
                     dW, columns, STORE, 0, 0, scratch, one,
@@ -75,13 +78,13 @@ def weights_pass(
                         engine, 1, columns, n, one_element(one), 0, 0, g, g_row, 1,
                         stage[DB_AT], columns, STORE, 0, 0, scratch, one,
                     )  # fmt: skip
-                if clip:
+                if clip != 0:
                     for i in range(rows):
-                        squares[row_before + i0 + i] = sum_of_squares(dW + i * columns * size, columns, one)
+                        store(squares, row_before + i0 + i, sum_of_squares(dW + i * columns * size, columns, one))
                     if i0 == 0:
                         bias = sum_of_squares(stage[DB_AT], columns, one) if owns_bias else 0.0
-                        squares[row_before + stage[IN]] = bias
-            if not (differentiate and clip) and numbers != 0:
+                        store(squares, row_before + stage[IN], bias)
+            if (differentiate == 0 or clip == 0) and numbers != 0:
                 W, at = stage[W_AT] + i0 * stage[W_ROW] * size, i0 * columns * size
                 call(
                     update, rule, W, stage[W_ROW], stage[W_COL], dW, stage[W_STATE] + at, stage[W_STATE + 1] + at,
@@ -96,3 +99,15 @@ def weights_pass(
             row_before += stage[IN] + 1
         before += stage[IN] * cost
         a, a_row = ys + n * stage[BEFORE] * size, stage[WIDTH]
+
+
+@functools.cache
+def compiled_weights_pass(dtype):
+    """The function at whose ``address`` one share of the weights is differentiated and updated.
+
+    table and its length; x, order, squares, numbers: addresses. With clipping it is called twice: to differentiate,
+    which leaves the squares of the gradients; and, when their sum is known, to update with the gradients scaled by
+    `rate`. numbers: 0 for no update. (Cached: it must outlive its callers.)
+    """
+    real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
+    return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 10, real), _weights_pass)

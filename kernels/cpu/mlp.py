@@ -8,27 +8,37 @@ work is shared out changes no sum: results are bitwise the same for any number o
 numbers (_mlp_plan.py). float32 or float64; loss: mean cross-entropy of softmax, see softmax_with_loss.py.
 """
 
+from typing import NamedTuple
+
+import numba
+import numpy as np
 from numba import prange
 
+from ._gemm import SCRATCH_BYTES
 from ._jit import jit, parallel_twin, run
-from ._mlp_loss import labels_fit
+from ._mlp_loss import labels_fit, sum_in_order
 from ._mlp_plan import (
+    IN,
     MIN_ROWS,
     OUT,
+    PREDICT_PASS,
     PREDICT_ROWS,
+    ROWS_PASS,
+    SCRATCH,
+    WEIGHTS_PASS,
     WIDTH,
-    address,
+    WORK,
+    WORK_BYTES,
+    address_or_0,
     memory_of,
     mlp_plan,
-    mlp_predict_workspace,
-    mlp_workspace,
-    share,
+    padded,
 )
-from ._mlp_rows import next_region, rows_pass, stage_forward, stops
-from ._mlp_weights import weights_pass
-from ._tile import one_of
-from ._update import clipping_rate, sum_in_order
-from .softmax import softmax_rows
+from ._mlp_predict import compiled_predict_pass
+from ._mlp_rows import compiled_rows_pass, next_region, stops
+from ._mlp_weights import compiled_weights_pass
+from ._tile import address, call, one_of
+from ._update import clipping_rate
 
 __all__ = ["mlp_plan", "mlp_predict", "mlp_predict_workspace", "mlp_train", "mlp_workspace"]
 
@@ -36,21 +46,53 @@ __all__ = ["mlp_plan", "mlp_predict", "mlp_predict_workspace", "mlp_train", "mlp
 PARALLEL_ABOVE = 1_000_000
 
 
-def _train(
-    engine, update, rule, table, x, t, t_rows, order, n, work, scratch, squares, numbers, max_norm, losses, threads
-):
-    one = one_of(x)
+class Workspace(NamedTuple):
+    """A plan's table, completed by the addresses of the passes and of memory for them."""
+
+    table: np.ndarray
+    squares: np.ndarray  # the sum of them of each row of the gradients, for clipping
+    memory: tuple[np.ndarray, ...]  # lives as long as the table
+
+
+def mlp_workspace(plan, batch_size, dtype):
+    """Memory in which `mlp_train` keeps a batch's activations and gradients, for batches up to batch_size."""
+    dtype, stages = np.dtype(dtype), plan.table[1:]
+    per_sample = 2 * int(stages[:, WIDTH].sum()) + int(padded(stages[0, IN], dtype.itemsize)) + 2
+    squares = np.zeros(int(stages[:, IN].sum()) + len(stages))
+    functions = {ROWS_PASS: compiled_rows_pass(dtype.char), WEIGHTS_PASS: compiled_weights_pass(dtype.char)}
+    return _workspace(plan, functions, np.empty(per_sample * batch_size, dtype), squares)
+
+
+def mlp_predict_workspace(plan, dtype):
+    """Memory in which `mlp_predict` keeps the activations of a few rows a thread."""
+    dtype, widest = np.dtype(dtype), int(plan.table[1:, WIDTH].max())
+    work = np.empty((numba.config.NUMBA_NUM_THREADS, 2 * PREDICT_ROWS * widest), dtype)
+    return _workspace(plan, {PREDICT_PASS: compiled_predict_pass(dtype.char)}, work, np.empty(0))
+
+
+def _workspace(plan, functions, work, squares):
+    scratch = np.empty((numba.config.NUMBA_NUM_THREADS, SCRATCH_BYTES), np.uint8)  # untouched pages cost nothing
+    table = plan.table.copy()
+    table[0, [WORK, SCRATCH, WORK_BYTES]] = work.ctypes.data, scratch.ctypes.data, work.strides[0]
+    for column, function in functions.items():
+        table[0, column] = function.address
+    return Workspace(table, squares, (work, scratch))
+
+
+def _train(table, squares, x, t, t_rows, order, n, numbers, max_norm, losses, threads):
+    one, length, head, stages = one_of(x), table.shape[0], table[0], table[1:]
     clip = max_norm > 0.0
+    t_at, t_rows_at, order_at = address_or_0(t), address_or_0(t_rows), address_or_0(order)
     for batch in range(losses.size):
-        if not labels_fit(t, t_rows, order, batch * n, n, table[table.shape[0] - 1, OUT]):
+        if not labels_fit(t, t_rows, order, batch * n, n, stages[stages.shape[0] - 1, OUT]):
             return batch
         stop = 0
-        while stop < stops(table):
-            end, row_parts, column_parts = next_region(table, n, stop, threads, one)
+        while stop < stops(stages):
+            end, row_parts, column_parts = next_region(stages, n, stop, threads, one)
             for part in prange(row_parts * column_parts):
-                rows_pass(
-                    engine, table, x, t, t_rows, order, batch * n, work, n, stop, end, part, row_parts, column_parts,
-                    address(scratch[part]),
+                call(
+                    head[ROWS_PASS], address(table), length, address(x), t_at, t_rows_at, order_at, batch * n, n,
+                    stop, end, np.intp(part), row_parts, column_parts, one / x.dtype.type(n),
                 )  # fmt: skip
             stop = end
         rate, of_batch = one, 0
@@ -58,39 +100,27 @@ def _train(
             of_batch = address(numbers) + batch * numbers.shape[1] * x.itemsize
         for phase in range(2 if clip else 1):
             for part in prange(threads):
-                weights_pass(
-                    engine, update, rule, table, x, order, work, squares, n, part, threads, phase == 0, clip, rate,
-                    of_batch, address(scratch[part]),
+                call(
+                    head[WEIGHTS_PASS], address(table), length, address(x), order_at, address(squares), n,
+                    np.intp(part), threads, np.intp(phase == 0), np.intp(clip), of_batch, rate,
                 )  # fmt: skip
             if phase == 0 and clip:
                 rate = x.dtype.type(clipping_rate(squares, max_norm))
-        losses[batch] = sum_in_order(memory_of(table, work, n)[4]) / n
+        losses[batch] = sum_in_order(memory_of(head, stages, n, one)[4], n, one) / n
     return losses.size
 
 
 _train_serial, _train_parallel = jit(_train), parallel_twin(_train)
 
 
-def _predict(engine, table, x, work, scratch, out, probabilities, threads):
-    n, one, size = x.shape[0], one_of(x), x.itemsize
+def _predict(table, x, probabilities, out, threads):
+    n = x.shape[0]
     parts = max(1, min(threads, n // MIN_ROWS))
-    last, half = table.shape[0] - 1, work.shape[1] // 2 * size
     for part in prange(parts):
-        r0, r1 = share(n, part, parts), share(n, part + 1, parts)
-        blocks = (r1 - r0 + PREDICT_ROWS - 1) // PREDICT_ROWS
-        buffer, part_scratch = address(work[part]), address(scratch[part])
-        for block in range(blocks):
-            i0, i1 = r0 + (r1 - r0) * block // blocks, r0 + (r1 - r0) * (block + 1) // blocks
-            a, a_row = address(x) + i0 * x.shape[1] * size, x.shape[1]
-            for s in range(last + 1):
-                stage = table[s]
-                y, y_row = buffer + s % 2 * half, stage[WIDTH]
-                if s == last:
-                    y = address(out) + i0 * y_row * size
-                stage_forward(engine, stage, a, a_row, y, y_row, i1 - i0, 0, stage[OUT], part_scratch, one)
-                a, a_row = y, y_row
-            if probabilities:
-                softmax_rows(out[i0:i1], out[i0:i1])
+        call(
+            table[0, PREDICT_PASS], address(table), table.shape[0], address(x), n, np.intp(probabilities),
+            np.intp(part), parts, address(out),
+        )  # fmt: skip
 
 
 _predict_serial, _predict_parallel = jit(_predict), parallel_twin(_predict)
@@ -106,8 +136,7 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
     0.0 for no clipping. losses: float64.
     """
     args = (
-        plan.engine, plan.update, plan.rule, plan.table, x, t, t_rows, order, batch_size, *workspace, numbers, max_norm,
-        losses,
+        workspace.table, workspace.squares, x, t, t_rows, order, batch_size, numbers, max_norm, losses,
     )  # fmt: skip
     if 3 * plan.work * batch_size > PARALLEL_ABOVE:
         return run(_train_serial, _train_parallel, *args)
@@ -116,8 +145,7 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
 
 def mlp_predict(plan, workspace, x, probabilities, out):
     """out (N, C) = the scores of x (N, D), or their softmax. workspace: of `mlp_predict_workspace`."""
-    work, scratch = workspace
-    args = (plan.engine, plan.table, x, work, scratch, out, probabilities)
+    args = (workspace.table, x, probabilities, out)
     if plan.work * x.shape[0] > PARALLEL_ABOVE:
         run(_predict_serial, _predict_parallel, *args)
     else:
