@@ -156,11 +156,11 @@ class _Network:
         self.refresh()
         return (
             type(x) is np.ndarray
-            and x.ndim == 2
-            and x.shape[1] == self.features
-            and x.shape[0] > 0
             and x.dtype is self.dtype
             and x.flags.carray
+            and x.ndim == 2
+            and x.shape[1] == self.features
+            and len(x) > 0
         )
 
     def rows(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
@@ -219,7 +219,7 @@ class CompiledStep:
             Where x or t do not fit the network; then nothing has changed.
         """
         if self._network.takes(x):
-            rows, lead = x, x.shape[:1]
+            rows, lead = x, (len(x),)
         else:
             rows, lead = self._network.rows(x)
         labels = self._quick_labels(t, lead)
@@ -347,6 +347,10 @@ class CompiledStep:
         return done
 
 
+class _OfThread(threading.local):
+    ready: tuple[Any, Any] = (None, None)  # a plan, and the workspace for it
+
+
 class CompiledPrediction:
     """A network's prediction in one compiled call, always with the model's current weights; made by `compile`.
 
@@ -355,7 +359,7 @@ class CompiledPrediction:
 
     def __init__(self, model: Any) -> None:
         self._network = _Network(model, None)
-        self._memory = threading.local()
+        self._memory = _OfThread()
 
     def __call__(self, x: ArrayLike, out: Array | None = None, probabilities: bool = False) -> Array:
         """Scores of the classes.
@@ -381,7 +385,7 @@ class CompiledPrediction:
         """
         network = self._network
         if network.takes(x):
-            rows, lead = x, x.shape[:1]
+            rows, lead = x, (len(x),)
         else:
             rows, lead = network.rows(x)
         if out is None:
@@ -393,10 +397,11 @@ class CompiledPrediction:
                 f"{_WHO}: out must be a contiguous {network.dtype} array of shape {(*lead, network.classes)}, got "
                 + (f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__)
             )
-        memory = self._memory.__dict__
-        if memory.get("plan") is not network.plan:
-            memory["plan"] = network.plan
-            memory["workspace"] = network.kernels.mlp_predict_workspace(network.plan, network.dtype)
-        flat = out if out.ndim == 2 else out.reshape(-1, network.classes)
-        network.kernels.mlp_predict(network.plan, memory["workspace"], rows, probabilities, flat)
+        plan, workspace = self._memory.ready
+        if plan is not network.plan:
+            plan = network.plan
+            workspace = network.kernels.mlp_predict_workspace(plan, network.dtype)
+            self._memory.ready = plan, workspace
+        flat = out if len(lead) == 1 else out.reshape(-1, network.classes)
+        network.kernels.mlp_predict(plan, workspace, rows, probabilities, flat)
         return out

@@ -135,18 +135,17 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
     row for each batch, as for `optimizer_update`; or (0, 0) for gradients only. max_norm: of all gradients together;
     0.0 for no clipping. losses: float64.
     """
-    args = (
-        workspace.table, workspace.squares, x, t, t_rows, order, batch_size, numbers, max_norm, losses,
-    )  # fmt: skip
-    if 3 * plan.work * batch_size > PARALLEL_ABOVE:
-        return run(_train_serial, _train_parallel, *args)
-    return _train_serial(*args, 1)
+    table, squares, _ = workspace
+    if 3 * plan.work * batch_size <= PARALLEL_ABOVE:
+        return _train_serial(table, squares, x, t, t_rows, order, batch_size, numbers, max_norm, losses, 1)
+    return run(
+        _train_serial, _train_parallel, table, squares, x, t, t_rows, order, batch_size, numbers, max_norm, losses
+    )
 
 
 def mlp_predict(plan, workspace, x, probabilities, out):
     """out (N, C) = the scores of x (N, D), or their softmax. workspace: of `mlp_predict_workspace`."""
-    args = (workspace.table, x, probabilities, out)
-    if plan.work * x.shape[0] > PARALLEL_ABOVE:
-        run(_predict_serial, _predict_parallel, *args)
+    if plan.work * len(x) <= PARALLEL_ABOVE:
+        _predict_serial(workspace.table, x, probabilities, out, 1)
     else:
-        _predict_serial(*args, 1)
+        run(_predict_serial, _predict_parallel, workspace.table, x, probabilities, out)
