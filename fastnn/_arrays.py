@@ -134,7 +134,7 @@ def as_labels(t: ArrayLike, x: Array, who: str) -> Array:
 
 def as_labels_unread(t: ArrayLike, x: Array, who: str) -> Array:
     """What `as_labels` returns, without a look at the values, which takes small batches longer than their loss."""
-    if type(t) is np.ndarray and t.dtype is INTP and t.ndim == 1 and t.shape == x.shape[:-1] and t.flags.carray:
+    if type(t) is np.ndarray and t.dtype is INTP and t.ndim == 1 == x.ndim - 1 and len(t) == len(x) and t.flags.carray:
         return t
     labels = as_array(t, who, "t")
     lead, classes = x.shape[:-1], x.shape[-1]

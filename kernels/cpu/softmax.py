@@ -15,7 +15,6 @@ from ._jit import cpu_kernel, jit
 from ._math import exp, maximum, row_max
 from ._tile import (
     address,
-    copy_bytes,
     itemsize,
     lanes,
     one_of,
@@ -56,23 +55,33 @@ def softmax_block(x, y, scratch):
     if C < FEW:
         _few_classes(x, y, scratch)
         return
-    if address(x) != address(y):
-        copy_bytes(address(y), address(x), x.size * x.itemsize)
     for n in range(rows):
-        scratch[1, n], scratch[2, n] = _row_in_place(y[n], scratch[0, n])
+        m = row_max(x[n])
+        s = _exp_in_place(y[n], m) if address(x) == address(y) else _store_exp(x[n], m, y[n])
+        q = scratch[0, n] / s
+        for c in range(C):
+            y[n, c] *= q
+        scratch[1, n], scratch[2, n] = m, s
 
 
 @jit
-def _row_in_place(y, factor):
-    """y = factor · softmax(y); returns the maximum and the sum. In place: with two arrays LLVM asks if they overlap."""
-    m, s = row_max(y), zero_of(y)
+def _store_exp(x, m, y):
+    """y = exp(x - m); returns its sum."""
+    s = zero_of(x)
+    for c in range(x.size):
+        y[c] = exp(x[c] - m)
+        s += y[c]
+    return s
+
+
+@jit
+def _exp_in_place(y, m):
+    """The same where y is x: LLVM makes no vectors of a loop that might write what it reads later."""
+    s = zero_of(y)
     for c in range(y.size):
         y[c] = exp(y[c] - m)
         s += y[c]
-    factor /= s
-    for c in range(y.size):
-        y[c] *= factor
-    return m, s
+    return s
 
 
 @jit
