@@ -19,6 +19,7 @@ __all__ = [
     "gelu",
     "identity_function",
     "leaky_relu",
+    "log_softmax",
     "relu",
     "relu_grad",
     "sigmoid",
@@ -198,12 +199,28 @@ def softmax(x: ArrayLike, out: Array | None = None) -> Any:
     >>> softmax([1000.0, 1000.0])
     array([0.5, 0.5])
     """
-    x = as_floats(x, "softmax")
+    return _over_classes("softmax", x, out)
+
+
+def log_softmax(x: ArrayLike, out: Array | None = None) -> Any:
+    """x_c - log sum_k exp(x_k) over the last axis: the logarithm of `softmax`, finite for any finite x.
+
+    Examples
+    --------
+    >>> from fastnn.functions import log_softmax
+    >>> log_softmax([1000.0, 0.0])
+    array([    0., -1000.])
+    """
+    return _over_classes("log_softmax", x, out)
+
+
+def _over_classes(who: str, x: ArrayLike, out: Array | None) -> Array:
+    x = as_floats(x, who)
     if x.ndim == 0:
-        raise ValueError("softmax: x must have scores along its last axis, got a scalar")
-    y = as_output(out, x.shape, x.dtype, "softmax", x)
+        raise ValueError(f"{who}: x must have scores along its last axis, got a scalar")
+    y = as_output(out, x.shape, x.dtype, who, x)
     if x.size:
-        kernels_for(x).softmax_forward(x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1]))
+        getattr(kernels_for(x), f"{who}_forward")(x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1]))
     return y
 
 

@@ -144,6 +144,18 @@ def test_softmax(rng):
         F.softmax(1.0)
 
 
+def test_log_softmax(rng):
+    x = rng.standard_normal((2, 3, 4))
+    out = np.empty_like(x)
+    assert F.log_softmax(x, out=out) is out
+    assert_allclose(out, np.log(F.softmax(x)))
+    assert_array_equal(F.log_softmax(x), out)
+    assert F.log_softmax(x, out=x) is x
+    assert_allclose(x, out)
+    with pytest.raises(ValueError, match="log_softmax: x must have scores along its last axis"):
+        F.log_softmax(1.0)
+
+
 def test_sum_squared_error():
     y, t = [0.1, 0.05, 0.6, 0.0, 0.05, 0.1, 0.0, 0.1, 0.0, 0.0], [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
     assert F.sum_squared_error(y, t) == pytest.approx(0.0975)  # book 1, section 4.2.1

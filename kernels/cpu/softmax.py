@@ -11,6 +11,7 @@ element by element. Max shift: Blanchard, Higham, Higham, IMA J. Numer. Anal. 41
 import numpy as np
 from numba import prange
 
+from ._elementwise import in_vectors
 from ._jit import cpu_kernel, jit
 from ._math import exp, maximum, row_max
 from ._tile import (
@@ -57,7 +58,7 @@ def softmax_block(x, y, scratch):
         return
     for n in range(rows):
         m = row_max(x[n])
-        s = _exp_in_place(y[n], m) if address(x) == address(y) else _store_exp(x[n], m, y[n])
+        s = _store_exp(x[n], m, y[n])
         q = scratch[0, n] / s
         for c in range(C):
             y[n, c] *= q
@@ -67,19 +68,10 @@ def softmax_block(x, y, scratch):
 @jit
 def _store_exp(x, m, y):
     """y = exp(x - m); returns its sum."""
+    in_vectors()
     s = zero_of(x)
     for c in range(x.size):
         y[c] = exp(x[c] - m)
-        s += y[c]
-    return s
-
-
-@jit
-def _exp_in_place(y, m):
-    """The same where y is x: LLVM makes no vectors of a loop that might write what it reads later."""
-    s = zero_of(y)
-    for c in range(y.size):
-        y[c] = exp(y[c] - m)
         s += y[c]
     return s
 
@@ -110,6 +102,7 @@ def max_of_columns(columns, C, m):
 
 @jit
 def _add_exp(column, m, s):
+    in_vectors()
     for r in range(column.size):
         column[r] = exp(column[r] - m[r])
         s[r] += column[r]
@@ -117,6 +110,7 @@ def _add_exp(column, m, s):
 
 @jit
 def _multiply(column, factor):
+    in_vectors()
     for r in range(column.size):
         column[r] *= factor[r]
 
