@@ -55,7 +55,7 @@ class SoftmaxWithLoss(Loss):
         super().__init__()
         self._weight = None if weight is None else as_floats(weight, _WHO, "weight")
         if self._weight is not None and not (self._weight.ndim == 1 and (self._weight >= 0).all()):
-            raise ValueError(f"{_WHO}: weight must hold a number of at least 0 for each class, got {weight}")
+            raise ValueError(f"{_WHO}: weight must hold a number of at least 0 for each class, got {weight!r}")
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"{_WHO}: label_smoothing must lie in [0, 1], got {label_smoothing}")
         self._ignore_index = None if ignore_index is None else operator.index(ignore_index)
