@@ -99,6 +99,8 @@ class _Network:
                     f"{_WHO}: the loss_layer of {type(model).__name__} must be SoftmaxWithLoss, "
                     f"got {type(loss).__name__}"
                 )
+            if getattr(model, "weight_decay_lambda", 0):
+                raise CannotCompile(f"{_WHO}: {type(model).__name__} with weight_decay_lambda cannot be compiled")
             if loss.options:
                 raise CannotCompile(f"{_WHO}: SoftmaxWithLoss with {', '.join(loss.options)} cannot be compiled")
         self._optimizer = optimizer or SGD()  # prediction does not ask for it

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._arrays import Array, as_batch, as_gradient, kernels_for
+from .._random import random_source
 from .layer import Layer
 
 
@@ -52,10 +53,8 @@ class Dropout(Layer):
         if not 0 <= dropout_ratio < 1:
             raise ValueError(f"Dropout: dropout_ratio must be in [0, 1), got {dropout_ratio!r}")
         self.dropout_ratio = float(dropout_ratio)
-        if rng is None or isinstance(rng, int | np.integer):
-            rng = np.random if rng is None else np.random.default_rng(rng)
-        self.rng = rng
-        self._draw = rng.integers if hasattr(rng, "integers") else rng.randint
+        self.rng = random_source(rng)
+        self._draw = self.rng.integers if hasattr(self.rng, "integers") else self.rng.randint
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
         """Drop, or in inference scale.

@@ -1,5 +1,6 @@
 """What all layers share."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -85,6 +86,7 @@ def can_skip_input_gradient(thing: Any) -> bool:
     return "input_gradient" in inspect.signature(thing.backward).parameters
 
 
-def takes_train_flg(layer: Any) -> bool:
-    """Whether the ``forward`` of a layer does something else in training than in inference."""
-    return "train_flg" in inspect.signature(layer.forward).parameters
+@functools.cache
+def takes_train_flg(kind: type) -> bool:
+    """Whether the ``forward`` of such layers does something else in training than in inference."""
+    return "train_flg" in inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]

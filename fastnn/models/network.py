@@ -1,5 +1,6 @@
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from .. import serialize
 from .._arrays import Array
 from ..gradient import numerical_gradient
 from ..layers import Affine, Convolution, Relu, Sigmoid
-from ..layers.layer import Layer, can_skip_input_gradient
+from ..layers.layer import Layer, can_skip_input_gradient, takes_train_flg
 from .parameters import Parameters
 
 # Layers that compute the activation after them in the same pass; Affine also the gradient of that before it. Exactly
@@ -26,14 +27,16 @@ class Network:
         In the order of computation.
     loss_layer : Layer
         With ``forward(x, t)``.
+    weight_decay_lambda : float
+        The loss has λ/2 times the sum of the squares of all weights W besides, as in book 1, section 6.4.2.
 
     Attributes
     ----------
-    layers, loss_layer
+    layers, loss_layer, weight_decay_lambda
         As given; ``last_layer`` is the loss layer by the name of book 1.
     params, grads : Parameters
-        Those of all layers, by index (book 2) and by name (book 1): ``W1, b1`` of the first layer that has any, and
-        so on. They are the layers' own arrays.
+        Those of all layers, by index (book 2) and by name (book 1): ``W1, b1`` of the first layer that has weights,
+        ``gamma1, beta1`` of the first that normalises, and so on. They are the layers' own arrays.
 
     Examples
     --------
@@ -47,40 +50,77 @@ class Network:
     0.5
     """
 
-    def __init__(self, layers: Mapping[str, Layer], loss_layer: Layer) -> None:
+    def __init__(self, layers: Mapping[str, Layer], loss_layer: Layer, weight_decay_lambda: float = 0.0) -> None:
+        if not 0 <= weight_decay_lambda < math.inf:
+            raise ValueError(
+                f"{type(self).__name__}: weight_decay_lambda must be at least 0, got {weight_decay_lambda!r}"
+            )
         self.layers = dict(layers)
         self.loss_layer = self.last_layer = loss_layer
+        self.weight_decay_lambda = weight_decay_lambda
         params: dict[str, Array] = {}
         grads: dict[str, Array] = {}
-        with_params = (layer for layer in self.layers.values() if layer.params)
-        for i, layer in enumerate(with_params, start=1):
+        for layer, number in self._numbered():
             for name, p, g in zip(layer.param_names, layer.params, layer.grads, strict=True):
-                params[f"{name}{i}"], grads[f"{name}{i}"] = p, g
+                params[f"{name}{number}"], grads[f"{name}{number}"] = p, g
         self.params, self.grads = Parameters(params), Parameters(grads)
         # Where back-propagation may end: below lies nothing that learns.
         first = next((layer for layer in self.layers.values() if layer.params), None)
         self._lowest: Any = first if first is not None and can_skip_input_gradient(first) else None
         self._gradient_options = {"input_gradient": False} if can_skip_input_gradient(self) else {}
 
-    def predict(self, x: ArrayLike) -> Any:
-        """Scores of the classes: the output of the last layer before the loss."""
+    def _numbered(self) -> Iterator[tuple[Layer, int]]:
+        """The layers with parameters, and the number that follows their names: of the layers of that kind so far."""
+        counts: dict[str, int] = {}
+        for layer in self.layers.values():
+            if layer.params:
+                kind = layer.param_names[0]
+                counts[kind] = counts.get(kind, 0) + 1
+                yield layer, counts[kind]
+
+    def _adopt(self, params: Parameters, grads: Parameters) -> None:
+        """Have the layers, whose parameters are the arrays of `params`, write their gradients into those of `grads`."""
+        for layer, number in self._numbered():
+            layer.grads = [grads[f"{name}{number}"] for name in layer.param_names]
+        self.params, self.grads = params, grads
+
+    def predict(self, x: ArrayLike, train_flg: bool = False) -> Any:
+        """Scores of the classes: the output of the last layer before the loss.
+
+        Parameters
+        ----------
+        x : array_like
+            Batch.
+        train_flg : bool
+            True where dropout and batch normalisation are to do what they do in training.
+        """
         out: Any = x
         layers: list[Any] = list(reversed(self.layers.values()))
         while layers:
             layer = layers.pop()
             if layers and type(layers[-1]) in _FUSED.get(type(layer), ()):
                 out = layer.forward_activated(out, layers.pop())
+            elif takes_train_flg(type(layer)):
+                out = layer.forward(out, train_flg)
             else:
                 out = layer.forward(out)
         return out
 
-    def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
-        """The mean loss of a batch `x` with labels `t`; what ``backward`` needs is kept."""
-        return self.loss_layer.forward(self.predict(x), t)
+    def forward(self, x: ArrayLike, t: ArrayLike, train_flg: bool = True) -> Any:
+        """The mean loss of a batch `x` with labels `t`, in training; what ``backward`` needs is kept."""
+        loss = self.loss_layer.forward(self.predict(x, train_flg), t)
+        if self.weight_decay_lambda:
+            squares = sum(float(np.sum(np.square(W, dtype=np.float64))) for W, _ in self._decaying())
+            loss = loss + 0.5 * self.weight_decay_lambda * squares
+        return loss
 
-    def loss(self, x: ArrayLike, t: ArrayLike) -> Any:
-        """The same as ``forward``, by the name of book 1."""
-        return self.forward(x, t)
+    def loss(self, x: ArrayLike, t: ArrayLike, train_flg: bool = False) -> Any:
+        """The mean loss, by the name of book 1: in inference, unless told otherwise."""
+        return self.forward(x, t, train_flg)
+
+    def _decaying(self) -> Iterator[tuple[Array, Array]]:
+        """The weights that decay, and their gradients."""
+        return ((p, self.grads[name]) for name, p in self.params.items() if name.startswith("W"))
 
     def backward(self, dout: float = 1.0, input_gradient: bool = True) -> Any:
         """Write the gradients of the last ``forward`` into ``grads``.
@@ -97,7 +137,14 @@ class Network:
         ndarray
             The gradient for x. None without `input_gradient`.
         """
-        grad: Any = self.loss_layer.backward(dout)
+        grad = self._propagate(self.loss_layer.backward(dout), input_gradient)
+        if self.weight_decay_lambda:
+            for W, dW in self._decaying():
+                dW += (dout * self.weight_decay_lambda) * W
+        return grad
+
+    def _propagate(self, grad: Any, input_gradient: bool) -> Any:
+        """The gradient for scores through all layers."""
         layers: list[Any] = list(self.layers.values())
         while layers:
             layer = layers.pop()
@@ -109,7 +156,7 @@ class Network:
                 grad = layer.backward(grad)
         return grad if input_gradient else None
 
-    def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
+    def accuracy(self, x: ArrayLike, t: ArrayLike, batch_size: int = 100) -> float:
         """The share of samples whose largest score is the label's.
 
         Parameters
@@ -118,9 +165,16 @@ class Network:
             Batch.
         t : array_like
             Class indices (N,), or label rows (N, C), of which the largest counts.
+        batch_size : int
+            So many samples are predicted at a time: what layers keep takes memory.
         """
-        scores = self.predict(x)
-        labels = np.asarray(t)
+        labels, samples = np.asarray(t), np.asarray(x)
+        if labels.ndim and labels.shape[0] == samples.shape[0] > batch_size:
+            scores = np.concatenate(
+                [self.predict(samples[i : i + batch_size]) for i in range(0, len(samples), batch_size)]
+            )
+        else:
+            scores = self.predict(x)
         if labels.shape == scores.shape:
             labels = labels.argmax(axis=-1)
         if labels.shape != scores.shape[:-1]:
@@ -145,6 +199,8 @@ class Network:
     def save_params(self, path: str | os.PathLike[str], dtype: str | None = "float16") -> None:
         """Write the parameters to a ``.safetensors`` or ``.npz`` file, which a failure leaves as it was.
 
+        The running averages of batch normalisation are written, and read, with them.
+
         Parameters
         ----------
         path : path-like
@@ -157,7 +213,7 @@ class Network:
         ValueError
             For another extension, or values that `dtype` cannot hold.
         """
-        serialize.save_arrays(path, dict(self.params.items()), dtype=dtype)
+        serialize.save_arrays(path, self._saved_arrays(), dtype=dtype)
 
     def load_params(self, path: str | os.PathLike[str]) -> None:
         """Read parameters of the same names and shapes from a ``.safetensors``, ``.npz`` or the book's ``.pkl`` file.
@@ -169,4 +225,13 @@ class Network:
         ValueError
             For arrays that do not fit; then none is changed.
         """
-        serialize.load_into(dict(self.params.items()), path)
+        serialize.load_into(self._saved_arrays(), path)
+
+    def _saved_arrays(self) -> dict[str, Array]:
+        """The parameters, and what else layers learn."""
+        state = {
+            f"{name}{number}": getattr(layer, name)
+            for layer, number in self._numbered()
+            for name in getattr(layer, "state_names", ())
+        }
+        return dict(self.params.items()) | state
