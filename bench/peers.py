@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._backends import BACKENDS, network, torch_model, torch_step
+
 from . import book
 from .cases import COMPILED, LAYERS, Array, Case, Job, job_of_outputs
 from .networks import LR, Inference, Inputs, Network
@@ -117,84 +119,16 @@ class Numpy(NumpyBook):
     library = "numpy"
 
     def train(self, case: Network, data: Inputs) -> Job:
-        params, x, t = data.copies(), data.x, data.t
-        outs = [np.empty((len(x), b.size), b.dtype) for _, b in params]
-        deltas = [np.empty_like(out) for out in outs]
-        grads = [(np.empty_like(W), np.empty_like(b)) for W, b in params]
-        rows = np.arange(len(t))
-        gradient = _relu_gradient if case.activation == "relu" else _sigmoid_gradient
-
-        def step() -> Any:
-            y = _scores(params, x, outs, case.activation)
-            _softmax_in_place(y)
-            correct = y[rows, t]
-            y[rows, t] = correct - 1
-            y /= len(t)
-            delta = y
-            for i in range(len(params) - 1, -1, -1):
-                (W, b), (dW, db) = params[i], grads[i]
-                np.matmul((outs[i - 1] if i else x).T, delta, out=dW)
-                np.add.reduce(delta, axis=0, out=db)
-                if i:
-                    delta = np.matmul(delta, W.T, out=deltas[i - 1])
-                    gradient(outs[i - 1], delta)
-                dW *= LR
-                W -= dW
-                db *= LR
-                b -= db
-            return -np.log(correct).mean()
-
+        params = data.copies()
+        step = BACKENDS["numpy"].step(params, data.x, data.t, case.activation, LR)
         return Job(step, lambda: [p for pair in params for p in pair])
 
     def predictor(self, case: Network, data: Inputs) -> Any:
-        outs = [np.empty((case.batch, b.size), b.dtype) for _, b in data.params]
-
-        def predict(x: Array) -> Array:
-            y = _scores(data.params, x, outs, case.activation)
-            _softmax_in_place(y)
-            return y
-
-        return np.array, predict
-
-
-def _scores(params: list[tuple[Array, Array]], x: Array, outs: list[Array], activation: str) -> Array:
-    for (W, b), out in zip(params, outs, strict=True):
-        np.matmul(x, W, out=out)
-        out += b
-        if out is not outs[-1]:
-            np.maximum(out, 0, out=out) if activation == "relu" else _sigmoid(out, out)
-        x = out
-    return x
-
-
-def _sigmoid(x: Array, out: Array) -> Array:
-    np.negative(x, out=out)
-    np.exp(out, out=out)
-    out += 1
-    return np.reciprocal(out, out=out)
-
-
-def _softmax_in_place(y: Array) -> None:
-    y -= np.maximum.reduce(y, axis=1, keepdims=True)
-    np.exp(y, out=y)
-    y /= np.add.reduce(y, axis=1, keepdims=True)
-
-
-def _relu_gradient(out: Array, delta: Array) -> None:
-    delta *= out > 0
-
-
-def _sigmoid_gradient(out: Array, delta: Array) -> None:
-    delta *= out
-    np.subtract(1, out, out=out)  # the activations are not needed any more
-    delta *= out
+        return np.array, BACKENDS["numpy"].predictor(data.params, case.batch, case.activation)
 
 
 class Torch(Peer):
-    """PyTorch, eager: an `nn.Sequential` of `Linear` layers, `cross_entropy`, SGD.
-
-    SGD as it comes: ``fused`` and ``foreach`` were slower on the small networks and equal on the large.
-    """
+    """PyTorch, eager: an `nn.Sequential` of `Linear` layers, `cross_entropy`, SGD."""
 
     name = "PyTorch"
     library = "torch"
@@ -207,39 +141,17 @@ class Torch(Peer):
     def use(self, threads: int | None) -> None:
         self.torch.set_num_threads(threads)
 
-    def _model(self, case: Network, data: Inputs) -> Any:
-        nn = self.torch.nn
-        layers: list[Any] = []
-        for W, b in data.params:
-            linear = nn.Linear(*W.shape, dtype=getattr(self.torch, case.dtype))
-            with self.torch.no_grad():
-                linear.weight.copy_(self.torch.from_numpy(W.T))
-                linear.bias.copy_(self.torch.from_numpy(b))
-            layers += [linear, nn.ReLU() if case.activation == "relu" else nn.Sigmoid()]
-        return nn.Sequential(*layers[:-1])
-
-    def _loss(self, model: Any, x: Any, t: Any) -> Any:
-        return self.torch.nn.functional.cross_entropy(model(x), t)
-
     def train(self, case: Network, data: Inputs) -> Job:
-        model = self._model(case, data)
-        optimizer = self.torch.optim.SGD(model.parameters(), lr=LR)
-        x, t = self.torch.from_numpy(data.x), self.torch.from_numpy(data.t)
-
-        def step() -> Any:
-            optimizer.zero_grad()
-            loss = self._loss(model, x, t)
-            loss.backward()
-            optimizer.step()
-            return loss
-
+        model = torch_model(data.params, case.activation)
+        step = torch_step(model, self.torch.from_numpy(data.x), self.torch.from_numpy(data.t), LR)
         return Job(step, lambda: [p.detach().numpy().T for p in model.parameters()])
 
     def _probabilities(self, model: Any, x: Any) -> Any:
         return self.torch.softmax(model(x), dim=1)
 
     def predictor(self, case: Network, data: Inputs) -> Any:
-        return self.torch.from_numpy, partial(self._probabilities, self._model(case, data).eval())
+        model = torch_model(data.params, case.activation).eval()
+        return self.torch.from_numpy, partial(self._probabilities, model)
 
     def without_gradients(self, call: Callable[..., Any]) -> Callable[..., Any]:
         return self.torch.inference_mode()(call)
@@ -283,7 +195,7 @@ class TorchCompiled(Torch):
 
     def predictor(self, case: Network, data: Inputs) -> Any:
         self.torch.compiler.reset()
-        model = self._model(case, data).eval()
+        model = torch_model(data.params, case.activation).eval()
         return self.torch.from_numpy, self.torch.compile(partial(self._probabilities, model))
 
 
@@ -435,19 +347,14 @@ class FastnnLayers(Peer):
     threads = (None,)  # its own choice, as users have it
 
     def _network(self, case: Network, data: Inputs) -> Any:
-        from fastnn.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
-        from fastnn.models import Network, TwoLayerNet
+        from fastnn.models import TwoLayerNet
 
         if len(case.sizes) == 3:
             net = TwoLayerNet(*case.sizes, activation=case.activation, dtype=case.dtype)
             for p, values in zip(net.params, itertools.chain.from_iterable(data.params), strict=True):
                 p[...] = values
             return net
-        layers: dict[str, Any] = {}
-        for i, (W, b) in enumerate(data.copies()):
-            layers |= {f"affine{i}": Affine(W, b), f"hidden{i}": Relu() if case.activation == "relu" else Sigmoid()}
-        layers.popitem()
-        return Network(layers, SoftmaxWithLoss())
+        return network(data.copies(), case.activation)
 
     def train(self, case: Network, data: Inputs) -> Job:
         from fastnn.optimizer import SGD

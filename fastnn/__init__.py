@@ -5,7 +5,9 @@ Importing fastnn compiles nothing and imports neither Numba nor matplotlib nor C
 
 import importlib.util as _importlib_util
 import sys as _sys
+from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 from .errors import FileFormatError
@@ -20,17 +22,31 @@ if _importlib_util.find_spec("fastnn.kernels") is None and _beside.is_file():
     kernels = _sys.modules["fastnn.kernels"] = _importlib_util.module_from_spec(_spec)
     _spec.loader.exec_module(kernels)
 
-from ._roofline import Roofline, roofline  # noqa: E402  (needs the kernels)
-from .compiled import compile  # noqa: E402
+from .compiled import compile  # noqa: E402  (needs the kernels)
 from .kernels import get_num_threads, set_num_threads, threads  # noqa: E402
 
 __all__ = [
     "FileFormatError",
     "Roofline",
+    "ThroughputProfile",
     "__version__",
     "compile",
     "get_num_threads",
+    "profile",
     "roofline",
     "set_num_threads",
     "threads",
 ]
+
+if TYPE_CHECKING:
+    from ._roofline import Roofline, roofline
+    from .profiling import ThroughputProfile, profile
+
+# For those who measure: imported when first asked for.
+_LATE = {"Roofline": "_roofline", "roofline": "_roofline", "ThroughputProfile": "profiling", "profile": "profiling"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(_import_module(f"{__name__}.{_LATE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

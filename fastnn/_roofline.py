@@ -73,7 +73,7 @@ def roofline() -> Roofline:
     k, threads = kernels.get("cpu"), kernels.get_num_threads()
 
     def flops(dtype: str) -> float:
-        x, repeats = np.zeros(threads, dtype), 1_000_000
+        x, repeats = np.zeros(threads, dtype), 500_000
         out = np.empty_like(x)
         return float(k.multiply_adds(x, repeats, out) / _shortest(lambda: k.multiply_adds(x, repeats, out)))
 
@@ -85,7 +85,7 @@ def roofline() -> Roofline:
     return Roofline(threads, {dtype: flops(dtype) for dtype in ("float32", "float64")}, copy(_FAR, 1), copy(_NEAR, 20))
 
 
-def _shortest(call: Callable[[], object], repeats: int = 20) -> float:
+def _shortest(call: Callable[[], object], repeats: int = 40) -> float:
     """Seconds of the fastest call; with rests between, in which whatever else the machine was doing may end."""
     call()
     seconds = []

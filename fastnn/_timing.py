@@ -29,6 +29,9 @@ class Contestant:
         Does the work once; returns when all of it is done.
     prepare : callable
         Is called before each turn, untimed: sets the number of threads.
+    team : str
+        Contestants of one team, which run on the same threads, go one after the other without rests. Those without
+        a team rest.
     seconds : list of float
         One measurement, per call, for each round that counts.
     last : float
@@ -38,6 +41,7 @@ class Contestant:
     call: Callable[[], Any]
     wait: Callable[[], Any] = lambda: None
     prepare: Callable[[], Any] = lambda: None
+    team: str = ""
     seconds: list[float] = dataclasses.field(default_factory=list)
     last: float = 0.0
 
@@ -71,9 +75,7 @@ class Contestant:
         return (high - low) / self.median
 
 
-def interleave(
-    contestants: list[Contestant], rounds: int, rest: float = REST, tell: Callable[[], Any] = lambda: None
-) -> float:
+def interleave(contestants: list[Contestant], rounds: int, tell: Callable[[], Any] = lambda: None) -> float:
     """Time every contestant once a round, in an order of its own each round.
 
     A round in which other processes were busy is not counted, as long as there are not too many of them; then the
@@ -85,8 +87,6 @@ def interleave(
         Their ``seconds`` are set.
     rounds : int
         Measurements of each.
-    rest : float
-        Seconds between them; none are needed where all run on the same threads.
     tell : callable
         Is called after each turn.
 
@@ -95,8 +95,10 @@ def interleave(
     float
         CPUs that others kept busy in the worst round that counts; NaN where the system does not tell.
     """
-    calls = {}
+    calls: dict[int, int] = {}
+    teams: dict[Any, list[Contestant]] = {}
     for c in contestants:
+        teams.setdefault(c.team or id(c), []).append(c)
         c.prepare()
         calls[id(c)] = c.calls_a_chunk()
     shuffled = random.Random(0)
@@ -107,10 +109,11 @@ def interleave(
         while sum(not others > BUSY for others, _ in done) < rounds and len(done) < MOST_ROUNDS * rounds:
             seconds = dict.fromkeys(map(id, contestants), 0.0)
             others, start = _others(), time.perf_counter()
-            for c in shuffled.sample(contestants, len(contestants)):
-                time.sleep(rest)
-                seconds[id(c)] = _turn(c, calls[id(c)])
-                tell()
+            for team in shuffled.sample(list(teams.values()), len(teams)):
+                time.sleep(REST)
+                for c in shuffled.sample(team, len(team)):
+                    seconds[id(c)] = _turn(c, calls[id(c)])
+                    tell()
             done.append(((_others() - others) / (time.perf_counter() - start), list(seconds.values())))
     finally:
         gc.enable()

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 an error, 2 wrong usage, 130 stopped by Ctrl-C. An error i
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from . import _profile_command
+from ._arguments import integer, positive
 from ._version import __version__
 
 # The book's settings for the spiral (book 2, chapter 1: with 13 seeds, loss 0.10-0.13 and accuracy 0.953-0.973) and for
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("info", help="versions, CPU, threads, kernel cache, GPU")
     cache = commands.add_parser("cache", help="the compiled kernels that are kept between processes")
     cache.add_argument("what", choices=["info", "path", "clear"], help="what is kept; where; remove it all")
+    _profile_command.add_parser(commands)
     train = commands.add_parser(
         "train",
         help="train a two-layer network and draw how it went",
@@ -80,17 +82,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Defaults: " + "; ".join(_describe_defaults(name) for name in DEFAULTS) + ".",
     )
     train.add_argument("dataset", choices=list(DEFAULTS), help="mnist is downloaded once if it is not there")
-    train.add_argument("--hidden", type=_integer(1), metavar="N", help="units of the hidden layer")
+    train.add_argument("--hidden", type=integer(1), metavar="N", help="units of the hidden layer")
     train.add_argument("--activation", choices=["sigmoid", "relu"], help="of the hidden layer")
     train.add_argument("--optimizer", choices=list(_OPTIMIZERS), default="sgd", help="default %(default)s")
     train.add_argument(
-        "--lr", type=_positive, metavar="RATE", help="learning rate; but for sgd, the optimizer's own default"
+        "--lr", type=positive, metavar="RATE", help="learning rate; but for sgd, the optimizer's own default"
     )
-    train.add_argument("--batch-size", type=_integer(1), metavar="N", help="rows in a mini-batch")
-    train.add_argument("--epochs", type=_integer(0), metavar="N", help="passes over the training data")
-    train.add_argument("--weight-init-std", type=_positive, metavar="STD", default=0.01, help="default %(default)s")
+    train.add_argument("--batch-size", type=integer(1), metavar="N", help="rows in a mini-batch")
+    train.add_argument("--epochs", type=integer(0), metavar="N", help="passes over the training data")
+    train.add_argument("--weight-init-std", type=positive, metavar="STD", default=0.01, help="default %(default)s")
     train.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="default %(default)s")
-    train.add_argument("--seed", type=_integer(0), metavar="N", default=0, help="of weights and order; default 0")
+    train.add_argument("--seed", type=integer(0), metavar="N", default=0, help="of weights and order; default 0")
     train.add_argument("--data-dir", metavar="DIR", help="where the four MNIST files are")
     train.add_argument("--out", metavar="DIR", default="fastnn-output", help="for the pictures; default %(default)s")
     train.add_argument("--save", metavar="FILE", help="write the weights (.safetensors or .npz)")
@@ -101,29 +103,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _describe_defaults(name: str) -> str:
     return f"{name}: " + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in DEFAULTS[name].items())
-
-
-def _integer(least: int) -> Any:
-    def integer(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}")
-        return value
-
-    return integer
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
-    return value
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -203,7 +182,7 @@ def _train(args: argparse.Namespace) -> int:
 def _check_destinations(out: Path | None, save: str | None) -> None:
     """Fail before the training, not after it, if what comes out of it could not be written."""
     if out is not None:
-        from .plot import require_matplotlib
+        from ._figures import require_matplotlib
 
         require_matplotlib()
         if out.exists() and not out.is_dir():
@@ -297,4 +276,4 @@ def _cache(args: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"train": _train, "info": _info, "cache": _cache}
+_COMMANDS = {"train": _train, "profile": _profile_command.run, "info": _info, "cache": _cache}

@@ -1,50 +1,32 @@
-"""Pictures of a training: the loss curve and the decision boundary. matplotlib is imported when one is drawn.
+"""Pictures: of a training its loss curve and decision boundary, of a profile its throughput.
 
-Nothing here chooses a matplotlib backend. Pictures for files are drawn on a plain Figure (`new_axes`, `save`), which
-needs no display. Colours: Okabe and Ito, Color Universal Design (2008); classes differ by marker as well.
+matplotlib is imported when one is drawn. Classes differ by colour and by marker.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._figures import COLORS, INK, MARKERS, axes_or_current, dress, new_axes, save, shown
+from ._plot_throughput import plot_throughput
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
-__all__ = ["new_axes", "plot_accuracy", "plot_decision_boundary", "plot_loss", "plot_predictions", "save"]
-
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
-MARKERS = "os^DvPX*"
-INK, GRID = "#333333", "#DDDDDD"
-
-
-def require_matplotlib() -> None:
-    """Raise a one-line ImportError if matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ImportError("plots need matplotlib: pip install 'fastnn-kernels[plot]'") from None
-
-
-def new_axes(width: float = 7.0, height: float = 4.2) -> Axes:
-    """Return Axes on a Figure of its own (inches) that belongs to no window and no pyplot state."""
-    require_matplotlib()
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()
-
-
-def save(ax: Axes, path: str | os.PathLike[str]) -> None:
-    """Write the figure of `ax` to a file; its ending tells the format (PNG, SVG, PDF)."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    figure.savefig(path, dpi=150)
+__all__ = [
+    "new_axes",
+    "plot_accuracy",
+    "plot_decision_boundary",
+    "plot_loss",
+    "plot_predictions",
+    "plot_throughput",
+    "save",
+]
 
 
 def plot_loss(
@@ -89,13 +71,13 @@ def plot_loss(
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('iterations (x20)', 'loss')
     """
-    ax = _axes(ax)
+    ax = axes_or_current(ax)
     marker = "o" if len(loss_list) == 1 else ""  # a lone point draws no line
     ax.plot(np.arange(len(loss_list)), loss_list, color=COLORS[0], label="train", marker=marker)
-    _dress(ax, f"iterations (x{eval_interval})" if eval_interval else "iterations", ylabel, title)
+    dress(ax, f"iterations (x{eval_interval})" if eval_interval else "iterations", ylabel, title)
     if ylim is not None:
         ax.set_ylim(*ylim)
-    return _shown(ax, show)
+    return shown(ax, show)
 
 
 def plot_accuracy(
@@ -130,14 +112,14 @@ def plot_accuracy(
     ImportError
         If matplotlib is not installed.
     """
-    ax = _axes(ax)
+    ax = axes_or_current(ax)
     from matplotlib.ticker import MaxNLocator
 
     epochs = np.arange(1, len(accuracy_list) + 1)
     ax.plot(epochs, accuracy_list, color=COLORS[0], label=label, marker="o" if len(epochs) <= 40 else "", markersize=4)
-    _dress(ax, "epoch", f"{label} accuracy", title)
+    dress(ax, "epoch", f"{label} accuracy", title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _shown(ax, show)
+    return shown(ax, show)
 
 
 def plot_decision_boundary(
@@ -192,7 +174,7 @@ def plot_decision_boundary(
         raise ValueError(f"plot_decision_boundary: t must be {len(data)} classes or one-hot rows, {got}")
     if labels.ndim == 2:
         labels = labels.argmax(axis=1)
-    ax = _axes(ax)
+    ax = axes_or_current(ax)
     from matplotlib.colors import ListedColormap
 
     low, high = data.min(axis=0), data.max(axis=0)
@@ -230,11 +212,11 @@ def plot_decision_boundary(
             label=f"class {c}",
             zorder=2,
         )
-    _dress(ax, "x0", "x1", title)
+    dress(ax, "x0", "x1", title)
     ax.grid(False)
     ax.set_aspect("equal")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, handletextpad=0.2)
-    return _shown(ax, show)
+    return shown(ax, show)
 
 
 def plot_predictions(
@@ -287,7 +269,7 @@ def plot_predictions(
     data, labels = data[: rows * columns], labels[: rows * columns]
     if labels.ndim == 2:
         labels = labels.argmax(axis=1)
-    ax = _axes(ax)
+    ax = axes_or_current(ax)
     from matplotlib.patches import Rectangle
 
     guesses = np.asarray(model.predict(data)).argmax(axis=1)
@@ -305,24 +287,7 @@ def plot_predictions(
     ax.set_axis_off()
     if title:
         ax.set_title(title, loc="left", fontsize="medium", color=INK)
-    return _shown(ax, show)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    require_matplotlib()
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.gca()
-
-
-def _shown(ax: Axes, show: bool) -> Axes:
-    if show:
-        import matplotlib.pyplot as plt
-
-        plt.show()
-    return ax
+    return shown(ax, show)
 
 
 def _tint(color: str) -> tuple[float, float, float]:
@@ -330,13 +295,3 @@ def _tint(color: str) -> tuple[float, float, float]:
 
     r, g, b = (1 - 0.35 * (1 - channel) for channel in to_rgb(color))
     return r, g, b
-
-
-def _dress(ax: Axes, xlabel: str, ylabel: str, title: str | None) -> None:
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
-    if title:
-        ax.set_title(title, loc="left", fontsize="medium", color=INK)
-    ax.grid(True, color=GRID, linewidth=0.8)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)

@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.colors import to_rgb
 
 from fastnn import plot
+from fastnn._figures import COLORS, INK
 
 
 class Quadrants:
@@ -52,14 +53,14 @@ def test_plot_loss_of_a_failed_training_can_be_saved(tmp_path, losses):
     plot.save(plot.plot_loss(losses, plot.new_axes(), ylim=(0, None)), tmp_path / "loss.png")
     image = pixels(tmp_path / "loss.png")
     assert image.std() > 0
-    assert (share(image, plot.COLORS[0]) > 0) == (losses == [1.0])  # the lone point is seen; gaps are gaps
+    assert (share(image, COLORS[0]) > 0) == (losses == [1.0])  # the lone point is seen; gaps are gaps
 
 
 def test_loss_picture_shows_the_curve(tmp_path):
     plot.save(plot.plot_loss(np.linspace(2, 0.1, 50), plot.new_axes()), tmp_path / "falling.png")
     image = pixels(tmp_path / "falling.png")
     assert image.shape[0] > 500 and image.shape[1] > 900
-    rows, columns = np.nonzero(np.abs(image - np.array(to_rgb(plot.COLORS[0]))).max(axis=-1) < 0.02)
+    rows, columns = np.nonzero(np.abs(image - np.array(to_rgb(COLORS[0]))).max(axis=-1) < 0.02)
     assert len(rows) > 1000
     assert rows[columns.argmin()] < 0.2 * len(image) and rows[columns.argmax()] > 0.7 * len(image)  # it falls
 
@@ -90,11 +91,11 @@ def test_decision_boundary(tmp_path, points, one_hot, dtype):
         column, row = (ax.transData.transform((u, v)) * 150 / ax.figure.dpi).round().astype(int)
         patch = image[len(image) - row - 15 : len(image) - row + 15, column - 15 : column + 15].reshape(-1, 3)
         c = Quadrants().predict(np.array([[u, v]])).argmax()
-        np.testing.assert_allclose(np.median(patch, axis=0), plot._tint(plot.COLORS[c]), atol=0.01)
+        np.testing.assert_allclose(np.median(patch, axis=0), plot._tint(COLORS[c]), atol=0.01)
     for c in range(3):
-        assert share(image, plot._tint(plot.COLORS[c])) > 0.05, f"region of class {c}"
-        assert share(image, plot.COLORS[c]) > 0.0005, f"points of class {c}"
-    assert share(image, plot.INK) > 0.0005  # the boundary
+        assert share(image, plot._tint(COLORS[c])) > 0.05, f"region of class {c}"
+        assert share(image, COLORS[c]) > 0.0005, f"points of class {c}"
+    assert share(image, INK) > 0.0005  # the boundary
 
 
 def test_decision_boundary_of_a_model_that_sees_one_class_only(points):
@@ -134,7 +135,7 @@ def test_predictions_frame_what_is_wrong(tmp_path):
     assert frame.get_xy() == (0, 1.5)  # the third of two columns: second row, first column
     np.testing.assert_array_equal(ax.get_images()[2].get_array(), x[2].reshape(4, 4))
     plot.save(ax, tmp_path / "predictions.png")
-    assert share(pixels(tmp_path / "predictions.png"), plot.COLORS[4]) > 0.001
+    assert share(pixels(tmp_path / "predictions.png"), COLORS[4]) > 0.001
     assert len(plot.plot_predictions(FirstPixels(), x, np.eye(3)[[0, 1, 2, 0]], plot.new_axes(), rows=1).texts) == 4
 
 
@@ -176,11 +177,11 @@ def test_import_is_light_and_files_need_neither_pyplot_nor_a_backend(tmp_path):
     assert pixels(path).std() > 0
 
 
-@pytest.mark.parametrize("call", ["plot_loss([1])", "plot_accuracy([1])", "new_axes()", "require_matplotlib()"])
+@pytest.mark.parametrize("call", ["plot_loss([1])", "plot_accuracy([1])", "plot_throughput([])", "new_axes()"])
 def test_without_matplotlib_one_line_says_what_to_install(call):
     out = run(
         "import sys; sys.modules['matplotlib'] = None\n"
-        "from fastnn.plot import new_axes, plot_accuracy, plot_loss, require_matplotlib\n"
+        "from fastnn.plot import new_axes, plot_accuracy, plot_loss, plot_throughput\n"
         f"try: {call}\nexcept ImportError as error: print(error, error.__suppress_context__)"
     )
     assert out == "plots need matplotlib: pip install 'fastnn-kernels[plot]' True\n"
