@@ -62,5 +62,5 @@ def plot_throughput(
     ax.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:.0f}"))
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     dress(ax, "batch size", "samples a second", title)
-    ax.legend(fontsize="small", frameon=False, title="ringed: the knee", title_fontsize="small")
+    ax.legend(fontsize="small", frameon=False, title="ringed: the knee", title_fontsize="small", alignment="left")
     return shown(ax, show)
