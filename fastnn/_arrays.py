@@ -5,6 +5,7 @@ kind would be compiled anew. Whatever else a user gives is copied into that form
 """
 
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,24 @@ def kernels_for(x: Array) -> ModuleType:
     if config.GPU:
         return kernels.get("cuda")
     return kernels.get("cpu") if type(x) is np.ndarray else kernels.for_array(x)
+
+
+class _AtOnce(dict[str, Callable[..., bool]]):
+    """The kernels that take small arrays as users have them, by name: see kernels/cpu/_elementwise.py.
+
+    ``AT_ONCE["relu_forward"](x, out)`` is True where all was as it should be, and the work is done. Otherwise nothing
+    has happened, and the usual way, with its checks, conversions and errors, is to be gone. Not for ``config.GPU``.
+    """
+
+    def __missing__(self, name: str) -> Callable[..., bool]:
+        at_once: Callable[..., bool] | None = getattr(kernels.get("cpu"), name).at_once
+        if at_once is None:  # not compiled yet
+            return lambda *args: False
+        self[name] = at_once
+        return at_once
+
+
+AT_ONCE = _AtOnce()
 
 
 def float_dtype(dtype: np.dtype[Any], who: str, name: str) -> np.dtype[Any]:
@@ -191,6 +210,13 @@ class Outputs:
 
     def __init__(self) -> None:
         self._arrays: list[Array] = []
+
+    def spare(self) -> Array | None:
+        """An array that no one else holds, with undefined contents, of an earlier call's shape and dtype, if any."""
+        for array in self._arrays:
+            if sys.getrefcount(array) == _UNHELD:
+                return array
+        return None
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """An array with undefined contents that no one else holds."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import FLOAT16, FLOAT32, Array, as_array, as_floats, as_labels, as_output, kernels_for
+from . import config
+from ._arrays import AT_ONCE, FLOAT16, FLOAT32, Array, as_array, as_floats, as_labels, as_output, kernels_for
 from .layers import SoftmaxWithLoss
 from .layers.gelu import gelu_kernel
 from .layers.leaky_relu import checked_slope
@@ -62,15 +63,18 @@ def step_function(x: ArrayLike, out: Array | None = None) -> Any:
     return y[()] if out is None else y
 
 
-def _apply(who: str, kernel_name: str, x: ArrayLike, out: Array | None, *scalars: float) -> Any:
-    """A kernel on each element of `x`, which may be float16."""
-    if out is not None and type(x) is np.ndarray:
-        kernel = getattr(kernels_for(x), kernel_name)
-        if kernel.at_once(x, *scalars, out):  # small and as it should be
-            return out
+def _apply(kernel: str, x: ArrayLike, out: Array | None) -> Any:
+    """The kernel ``sigmoid_forward`` on each element of `x`, which may be float16."""
+    if out is not None and not config.GPU and AT_ONCE[kernel](x, out):
+        return out
+    return _apply_checked(kernel, x, (), out)
+
+
+def _apply_checked(kernel: str, x: ArrayLike, scalars: tuple[float, ...], out: Array | None) -> Any:
+    who = kernel.removesuffix("_forward").removesuffix("_tanh")
     x = as_floats(x, who, halves=True)
     y = as_output(out, x.shape, FLOAT32 if x.dtype == FLOAT16 else x.dtype, who, x)
-    getattr(kernels_for(x), kernel_name)(x, *scalars, y)
+    getattr(kernels_for(x), kernel)(x, *scalars, y)
     return y[()] if out is None else y
 
 
@@ -83,7 +87,7 @@ def sigmoid(x: ArrayLike, out: Array | None = None) -> Any:
     >>> sigmoid([-1e4, 0.0, 1e4])
     array([0. , 0.5, 1. ])
     """
-    return _apply("sigmoid", "sigmoid_forward", x, out)
+    return _apply("sigmoid_forward", x, out)
 
 
 def sigmoid_grad(x: ArrayLike, out: Array | None = None) -> Any:
@@ -112,7 +116,7 @@ def relu(x: ArrayLike, out: Array | None = None) -> Any:
     >>> relu([-1.5, 0.0, 2.0])
     array([0., 0., 2.])
     """
-    return _apply("relu", "relu_forward", x, out)
+    return _apply("relu_forward", x, out)
 
 
 def relu_grad(x: ArrayLike, out: Array | None = None) -> Any:
@@ -139,7 +143,7 @@ def tanh(x: ArrayLike, out: Array | None = None) -> Any:
     >>> tanh([-1e4, 0.0, 1e4])
     array([-1.,  0.,  1.])
     """
-    return _apply("tanh", "tanh_forward", x, out)
+    return _apply("tanh_forward", x, out)
 
 
 def leaky_relu(x: ArrayLike, alpha: float = 0.01, out: Array | None = None) -> Any:
@@ -151,7 +155,10 @@ def leaky_relu(x: ArrayLike, alpha: float = 0.01, out: Array | None = None) -> A
     >>> leaky_relu([-1.0, 2.0], alpha=0.25)
     array([-0.25,  2.  ])
     """
-    return _apply("leaky_relu", "leaky_relu_forward", x, out, checked_slope(alpha, "leaky_relu"))
+    alpha = checked_slope(alpha, "leaky_relu")
+    if out is not None and not config.GPU and AT_ONCE["leaky_relu_forward"](x, alpha, out):
+        return out
+    return _apply_checked("leaky_relu_forward", x, (alpha,), out)
 
 
 def softplus(x: ArrayLike, out: Array | None = None) -> Any:
@@ -163,7 +170,7 @@ def softplus(x: ArrayLike, out: Array | None = None) -> Any:
     >>> softplus([-1e4, 1e4])
     array([    0., 10000.])
     """
-    return _apply("softplus", "softplus_forward", x, out)
+    return _apply("softplus_forward", x, out)
 
 
 def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Any:
@@ -175,7 +182,7 @@ def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> A
     >>> gelu([-1.0, 0.0, 1.0]).round(4)
     array([-0.1587,  0.    ,  0.8413])
     """
-    return _apply("gelu", f"{gelu_kernel(approximate, 'gelu')}_forward", x, out)
+    return _apply(f"{gelu_kernel(approximate, 'gelu')}_forward", x, out)
 
 
 def silu(x: ArrayLike, out: Array | None = None) -> Any:
@@ -187,7 +194,7 @@ def silu(x: ArrayLike, out: Array | None = None) -> Any:
     >>> silu([-1e3, 0.0, 1e3])
     array([  -0.,    0., 1000.])
     """
-    return _apply("silu", "silu_forward", x, out)
+    return _apply("silu_forward", x, out)
 
 
 def softmax(x: ArrayLike, out: Array | None = None) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels import ref
+
 from ..cases import Array
 from .op import Op, rows
 
@@ -14,15 +16,33 @@ SHAPES = (1_000,), (100_000,), (10_000_000,)
 
 
 class Forward(Op):
-    """y = f(x)."""
+    """y = f(x): fastnn's function with ``out=``."""
 
     @property
     def moved(self) -> int:
         return 2 * self.size
 
+    @property
+    def function(self) -> str:
+        """Its name in fastnn and in JAX."""
+        return self.op.removesuffix(" forward").replace(" ", "_")
+
+    def fastnn(self, x: Array) -> Any:
+        from fastnn import functions
+
+        return partial(getattr(functions, self.function), x, out=np.empty_like(x))
+
+    def torch(self, torch: Any, x: Any) -> Any:
+        return partial(getattr(torch.ops.aten, self.function).out, x, out=torch.empty_like(x))
+
+    def jax(self, jax: Any) -> Any:
+        return getattr(jax.nn, self.function)
+
 
 class Backward(Op):
-    """dx = dout · f'(x), from the output of forward."""
+    """dx = dout · f'(x): the layer's, from what its forward kept."""
+
+    layer = ""
 
     @property
     def moved(self) -> int:
@@ -31,10 +51,17 @@ class Backward(Op):
     def arrays(self, rng: np.random.Generator) -> list[Array]:
         return [rng.standard_normal(self.shape), rng.standard_normal(self.shape)]  # x, dout
 
+    def fastnn(self, x: Array, dout: Array) -> Any:
+        from fastnn import layers
 
-def _backward_of(layer: Any, x: Array, dout: Array) -> Any:
-    layer.forward(x)
-    return partial(layer.backward, dout)
+        layer = getattr(layers, self.layer)()
+        layer.forward(x)
+        return partial(layer.backward, dout)
+
+    def jax(self, jax: Any) -> Any:
+        """Computed anew from x: two reads and one write, like the others."""
+        f = getattr(jax.nn, self.op.removesuffix(" backward").replace(" ", "_"))
+        return lambda x, dout: jax.vjp(f, x)[1](dout)[0]
 
 
 class ReluForward(Forward):
@@ -43,31 +70,18 @@ class ReluForward(Forward):
     def expected(self, x: Array) -> Array:
         return np.maximum(x, 0)
 
-    def fastnn(self, x: Array) -> Any:
-        from fastnn.layers import Relu
-
-        return partial(Relu().forward, x)
-
     def numpy(self, x: Array) -> Any:
         return partial(np.maximum, x, 0, out=np.empty_like(x))
 
     def torch(self, torch: Any, x: Any) -> Any:
         return partial(torch.clamp_min, x, 0, out=torch.empty_like(x))
 
-    def jax(self, jax: Any) -> Any:
-        return jax.nn.relu
-
 
 class ReluBackward(Backward):
-    op = "relu backward"
+    op, layer = "relu backward", "Relu"
 
     def expected(self, x: Array, dout: Array) -> Array:
         return dout * (x > 0)
-
-    def fastnn(self, x: Array, dout: Array) -> Any:
-        from fastnn.layers import Relu
-
-        return _backward_of(Relu(), x, dout)
 
     def numpy(self, x: Array, dout: Array) -> Any:
         mask, dx = np.empty(x.shape, bool), np.empty_like(x)
@@ -87,11 +101,6 @@ class SigmoidForward(Forward):
     def expected(self, x: Array) -> Array:
         return 1 / (1 + np.exp(-x))
 
-    def fastnn(self, x: Array) -> Any:
-        from fastnn.layers import Sigmoid
-
-        return partial(Sigmoid().forward, x)
-
     def numpy(self, x: Array) -> Any:
         out = np.empty_like(x)
 
@@ -103,24 +112,13 @@ class SigmoidForward(Forward):
 
         return sigmoid
 
-    def torch(self, torch: Any, x: Any) -> Any:
-        return partial(torch.sigmoid, x, out=torch.empty_like(x))
-
-    def jax(self, jax: Any) -> Any:
-        return jax.nn.sigmoid
-
 
 class SigmoidBackward(Backward):
-    op = "sigmoid backward"
+    op, layer = "sigmoid backward", "Sigmoid"
 
     def expected(self, x: Array, dout: Array) -> Array:
         y = 1 / (1 + np.exp(-x))
         return dout * y * (1 - y)
-
-    def fastnn(self, x: Array, dout: Array) -> Any:
-        from fastnn.layers import Sigmoid
-
-        return _backward_of(Sigmoid(), x, dout)
 
     def numpy(self, x: Array, dout: Array) -> Any:
         y, dx = 1 / (1 + np.exp(-x)), np.empty_like(x)
@@ -136,15 +134,128 @@ class SigmoidBackward(Backward):
         backward = torch.ops.aten.sigmoid_backward.grad_input
         return partial(backward, dout, torch.sigmoid(x), grad_input=torch.empty_like(x))
 
-    def jax(self, jax: Any) -> Any:
-        def backward(x: Any, dout: Any) -> Any:
-            y = jax.nn.sigmoid(x)  # computed anew: two reads and one write, like the others
-            return dout * y * (1 - y)
+
+class TanhForward(Forward):
+    op = "tanh forward"
+
+    def expected(self, x: Array) -> Array:
+        return np.tanh(x)
+
+    def numpy(self, x: Array) -> Any:
+        return partial(np.tanh, x, out=np.empty_like(x))
+
+
+class TanhBackward(Backward):
+    op, layer = "tanh backward", "Tanh"
+
+    def expected(self, x: Array, dout: Array) -> Array:
+        return dout * (1 - np.tanh(x) ** 2)
+
+    def numpy(self, x: Array, dout: Array) -> Any:
+        y, dx = np.tanh(x), np.empty_like(x)
+
+        def backward() -> Array:
+            np.multiply(y, y, out=dx)
+            np.subtract(1, dx, out=dx)
+            return np.multiply(dx, dout, out=dx)
 
         return backward
 
+    def torch(self, torch: Any, x: Any, dout: Any) -> Any:
+        backward = torch.ops.aten.tanh_backward.grad_input
+        return partial(backward, dout, torch.tanh(x), grad_input=torch.empty_like(x))
+
+
+class LeakyReluForward(Forward):
+    op = "leaky relu forward"
+
+    def expected(self, x: Array) -> Array:
+        return np.where(x < 0, 0.01 * x, x)
+
+
+class LeakyReluBackward(Backward):
+    op, layer = "leaky relu backward", "LeakyRelu"
+
+    def expected(self, x: Array, dout: Array) -> Array:
+        return np.where(x < 0, 0.01 * dout, dout)
+
+    def torch(self, torch: Any, x: Any, dout: Any) -> Any:
+        backward = torch.ops.aten.leaky_relu_backward.grad_input
+        return partial(backward, dout, x, 0.01, False, grad_input=torch.empty_like(x))
+
+
+class SoftplusForward(Forward):
+    op = "softplus forward"
+
+    def expected(self, x: Array) -> Array:
+        return np.logaddexp(x, 0)
+
+
+class SoftplusBackward(Backward):
+    op, layer = "softplus backward", "Softplus"
+
+    def expected(self, x: Array, dout: Array) -> Array:
+        return dout / (1 + np.exp(-x))
+
+    def torch(self, torch: Any, x: Any, dout: Any) -> Any:
+        backward = torch.ops.aten.softplus_backward.grad_input
+        return partial(backward, dout, x, 1, 20, grad_input=torch.empty_like(x))
+
+
+class SiluForward(Forward):
+    op = "silu forward"
+
+    def expected(self, x: Array) -> Array:
+        return x / (1 + np.exp(-x))
+
+
+class SiluBackward(Backward):
+    op, layer = "silu backward", "Silu"
+
+    def expected(self, x: Array, dout: Array) -> Array:
+        s = 1 / (1 + np.exp(-x))
+        return dout * (s * (1 + x * (1 - s)))
+
+    def torch(self, torch: Any, x: Any, dout: Any) -> Any:
+        return partial(torch.ops.aten.silu_backward.grad_input, dout, x, grad_input=torch.empty_like(x))
+
+
+class GeluForward(Forward):
+    """The exact one, by erf."""
+
+    op = "gelu forward"
+
+    def expected(self, x: Array) -> Array:
+        out = np.empty_like(x)
+        ref.gelu_forward(x, out)
+        return out
+
+    def jax(self, jax: Any) -> Any:
+        return partial(jax.nn.gelu, approximate=False)
+
+
+class GeluBackward(Backward):
+    op, layer = "gelu backward", "Gelu"
+
+    def expected(self, x: Array, dout: Array) -> Array:
+        dx = np.empty_like(x)
+        ref.gelu_backward(dout, x, dx)
+        return dx
+
+    def torch(self, torch: Any, x: Any, dout: Any) -> Any:
+        return partial(torch.ops.aten.gelu_backward.grad_input, dout, x, grad_input=torch.empty_like(x))
+
+    def jax(self, jax: Any) -> Any:
+        return lambda x, dout: jax.vjp(partial(jax.nn.gelu, approximate=False), x)[1](dout)[0]
+
 
 GOALS = 2.0, 1.1, 1.0
+WITH_GOALS = ReluForward, ReluBackward, SigmoidForward, SigmoidBackward, TanhForward, TanhBackward
+OTHERS = (
+    LeakyReluForward, LeakyReluBackward, SoftplusForward, SoftplusBackward,
+    SiluForward, SiluBackward, GeluForward, GeluBackward,
+)  # fmt: skip
 ROWS = [
-    row for op in (ReluForward, ReluBackward, SigmoidForward, SigmoidBackward) for row in rows(op, *SHAPES, goals=GOALS)
+    *(row for op in WITH_GOALS for row in rows(op, *SHAPES, goals=GOALS)),
+    *(row for op in OTHERS for row in rows(op, *SHAPES)),
 ]

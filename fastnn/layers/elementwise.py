@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import FLOAT16, FLOAT32, Array, as_batch, as_gradient, as_output, kernels_for
+from .. import config
+from .._arrays import AT_ONCE, FLOAT16, FLOAT32, Array, as_batch, as_floats, as_gradient, as_output, kernels_for
 from .layer import Layer
 
 
@@ -37,6 +38,10 @@ class Elementwise(Layer):
             Where x is empty or does not hold real numbers, or `out` does not fit.
         """
         who = type(self).__name__
+        spare = self._outputs.spare() if out is None and not config.GPU else None
+        if spare is not None and AT_ONCE[self._forward](x, *self._scalars, spare):
+            self._saved = as_floats(x, who) if self._saves_input else spare
+            return spare
         x = as_batch(x, who, halves=not self._saves_input)
         dtype = FLOAT32 if x.dtype is FLOAT16 else x.dtype
         if out is None:
@@ -64,7 +69,11 @@ class Elementwise(Layer):
         ndarray
             Of x's shape.
         """
-        saved, who = self._from_forward(), type(self).__name__
+        saved = self._from_forward()
+        spare = self._input_grads.spare() if out is None and not config.GPU else None
+        if spare is not None and AT_ONCE[self._backward](dout, saved, *self._scalars, spare):
+            return spare
+        who = type(self).__name__
         dout = as_gradient(dout, saved.shape, who)
         if dout.dtype is not saved.dtype:
             dout = dout.astype(saved.dtype)

@@ -1,6 +1,6 @@
 """Kernels of one loop over elements: compiled once a dtype, as C functions of addresses, and called without detours.
 
-    @elementwise(parallel_above=12_000)
+    @elementwise(parallel_above=50_000)
     def sigmoid_forward(x, out, n):
         in_vectors()
         for i in range(n):
@@ -11,7 +11,7 @@ reads as float32, in which all else then is. The output, the last, may be one of
 
 A call by way of Numba's dispatcher takes 0.3 µs, as long as the work on a thousand elements. So each kernel has a twin,
 ``kernel.at_once``, which Python calls as a C function: it looks at its arguments itself, and either does the work,
-for small arrays that are as they should be, or answers False, and nothing has happened.
+for small arrays that are as they should be, or answers False, and nothing has happened. (None before the first call.)
 """
 
 import ctypes
@@ -95,6 +95,7 @@ def elementwise(parallel_above, scalars=()):
 
     def decorate(loop):
         names = list(inspect.signature(loop).parameters)[:-1]
+        table = np.array([*map(id, _OBJECTS), parallel_above, len(names), *[0] * len(_DTYPES)], np.int64)
         loops = {}
 
         def compiled(dtype):
@@ -104,12 +105,13 @@ def elementwise(parallel_above, scalars=()):
                 if dtype == np.float16:
                     elements[0] = types.uint16
                 loops[dtype] = c_function(types.void(*map(types.CPointer, elements), types.intp), loop)
-                kernel.at_once = _python_function(loops, parallel_above, len(names))
+                table[_LOOPS // 8 + _DTYPES.index(dtype)] = loops[dtype].address
+                kernel.at_once = kernel.at_once or _python_function(table)
             return loops[dtype].address
 
         @functools.wraps(loop)
         def kernel(*args):
-            if kernel.at_once(*args):
+            if kernel.at_once and kernel.at_once(*args):
                 return
             loop = compiled(args[0].dtype)
             if kernel.at_once(*args):
@@ -126,7 +128,7 @@ def elementwise(parallel_above, scalars=()):
         kernel.__signature__ = inspect.Signature(
             [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
         )
-        kernel.at_once = _never
+        kernel.at_once = None
         return kernel
 
     return decorate
@@ -318,12 +320,10 @@ def _method():
     return compiled, _MethodDef(b"at_once", compiled.address, 0x80, None)  # METH_FASTCALL
 
 
-def _python_function(loops, limit, count):
+def _python_function(table):
     """`_at_once` with the table of one kernel."""
     if not _layout_is_known():
         return _never
-    addresses = [loops[dtype].address if dtype in loops else 0 for dtype in _DTYPES]
-    table = np.array([*map(id, _OBJECTS), limit, count, *addresses], np.int64)
     new = ctypes.pythonapi.PyCFunction_NewEx
     new.argtypes, new.restype = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p), ctypes.py_object
     return new(ctypes.addressof(_method()[1]), table, None)

@@ -10,16 +10,18 @@ from ._elementwise import elementwise, in_vectors, widen
 from ._math import in_dtype_of
 
 
-@elementwise(parallel_above=50_000, scalars=("alpha",))
+@elementwise(parallel_above=200_000, scalars=("alpha",))
 def leaky_relu_forward(x, alpha, out, n):
     in_vectors()
+    slope = in_dtype_of(out[0], alpha[0])
     for i in range(n):
         v = widen(x[i])
-        out[i] = in_dtype_of(v, alpha[0]) * v if v < 0 else v
+        out[i] = slope * v if v < 0 else v
 
 
-@elementwise(parallel_above=50_000, scalars=("alpha",))
+@elementwise(parallel_above=200_000, scalars=("alpha",))
 def leaky_relu_backward(dout, y, alpha, dx, n):
     in_vectors()
+    slope = in_dtype_of(dx[0], alpha[0])
     for i in range(n):
-        dx[i] = in_dtype_of(y[i], alpha[0]) * dout[i] if y[i] <= 0 else dout[i]
+        dx[i] = slope * dout[i] if y[i] <= 0 else dout[i]
