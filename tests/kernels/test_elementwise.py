@@ -152,7 +152,7 @@ def test_special_values(k, name, dtype):
     assert_allclose(got, want, **TOL[dtype])
 
 
-# What PyTorch 2.13 gives for inf, -inf, NaN and -0.
+# For inf, -inf, NaN and -0: what PyTorch gives, but that its relu(-0) is -0, and its exact gelu(inf) NaN.
 LIMITS = {
     "relu": (np.inf, 0, np.nan, 0.0),
     "sigmoid": (1, 0, np.nan, 0.5),
