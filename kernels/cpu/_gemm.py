@@ -85,6 +85,12 @@ def _depths(n, depth, alpha):
 
 
 @_inline
+def _a_blocks(m):
+    """The last takes up to two rows more, since a block of one or two would be summed in another order."""
+    return max(min(m, 1), (m + BLOCK_A_ROWS - 3) // BLOCK_A_ROWS)
+
+
+@_inline
 def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
     """Bytes of scratch memory for a block of A and one of B."""
     size, panel = itemsize(alpha), 2 * lanes(alpha)
@@ -92,7 +98,7 @@ def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
     a_bytes, b_bytes = 0, 0
     if _packs_a(n, a_row, a_col, alpha):
         padding = 2 * _ALIGNMENT // size
-        a_bytes = (block_depth + padding) * _round_up(min(m, BLOCK_A_ROWS), lanes(alpha)) * size
+        a_bytes = (block_depth + padding) * _round_up(min(m, BLOCK_A_ROWS + 2), lanes(alpha)) * size
     if _packs_b(m, b_col):
         b_bytes = block_depth * min(_round_up(n, panel) * size, BLOCK_B_ROW_BYTES)
     return _round_up(a_bytes, _ALIGNMENT), b_bytes
@@ -202,8 +208,9 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
             if pack_b:
                 b_0 = b + (k0 * b_row + j0 * b_col) * size
                 _pack_b(b_block, b_0, b_row, b_col, kc, columns, block_depth * panel, alpha)
-            for i0 in range(0, m, BLOCK_A_ROWS):
-                rows = min(BLOCK_A_ROWS, m - i0)
+            for block in range(_a_blocks(m)):
+                i0 = block * BLOCK_A_ROWS
+                rows = m - i0 if block == _a_blocks(m) - 1 else BLOCK_A_ROWS
                 a_0, a_0_row, a_0_col = a + (i0 * a_row + k0 * a_col) * size, a_row, a_col
                 if pack_a:
                     a_0_row, a_0_col = _pack_a(a_block, a_0, a_row, a_col, rows, kc, alpha), 1
@@ -239,7 +246,7 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
 
 
 SCRATCH_BYTES = (
-    BLOCK_B_BYTES + (BLOCK_A_ROW_BYTES + 2 * _ALIGNMENT) * (BLOCK_A_ROWS + VECTORS.bytes // 4) + 2 * _ALIGNMENT
+    BLOCK_B_BYTES + (BLOCK_A_ROW_BYTES + 2 * _ALIGNMENT) * (BLOCK_A_ROWS + 2 + VECTORS.bytes // 4) + 2 * _ALIGNMENT
 )
 
 

@@ -25,7 +25,7 @@ NONE, RELU, SIGMOID = range(3)
 _ACTIVATIONS = {None: NONE, "relu": RELU, "sigmoid": SIGMOID}
 
 MIN_ROWS = 4  # of a share: fewer would be summed in another order (see _gemm.py)
-PREDICT_ROWS = 96  # at a time: their activations stay in the second-level cache
+PREDICT_ROWS = 224  # at a time: their activations stay in the second-level cache
 
 
 class Plan(NamedTuple):

@@ -217,7 +217,18 @@ def arrays(m, n, depth, dtype, seed=0):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "shape", [(1, 1000, 500), (5, 7, 20_000), (64, 10, 700), (100, 50, 784), (3, 1000, 200), (333, 555, 1111)], ids=str
+    "shape",
+    [
+        (1, 1000, 500),
+        (5, 7, 20_000),
+        (64, 10, 700),
+        (100, 50, 784),
+        (3, 1000, 200),
+        (333, 555, 1111),
+        (_gemm.BLOCK_A_ROWS + 1, 40, 300),  # a last block of one or two rows would be summed in another order
+        (_gemm.BLOCK_A_ROWS + 2, 40, 300),
+    ],
+    ids=str,
 )
 def test_the_same_for_any_number_of_threads(shape, dtype):
     m, n, depth = shape
