@@ -125,17 +125,15 @@ class Optimizer:
 
     def numbers(self, steps: int, dtype: np.dtype[Any]) -> Array:
         """What the kernels need to know of the next updates: a row for each; see kernels/ref/optimizer.py."""
-        rows = [self._decay() + self._of_rule(self.iter + i) for i in range(1, steps + 1)]
-        if (rows, dtype) != self._numbers[:2]:  # mostly they are the last ones
-            self._numbers = rows, dtype, np.array(rows, dtype)
-        array: Array = self._numbers[2]
+        rows = self._row(self.iter + 1) if steps == 1 else [self._row(self.iter + i) for i in range(1, steps + 1)]
+        known, known_dtype, array = self._numbers
+        if rows != known or dtype is not known_dtype:  # mostly they are the last ones
+            array = np.array(rows, dtype).reshape(steps, -1)
+            self._numbers = rows, dtype, array
         return array
 
-    def _decay(self) -> tuple[float, ...]:
-        return (self.weight_decay, 1.0)
-
-    def _of_rule(self, t: int) -> tuple[float, ...]:
-        """The numbers of the rule in iteration t, which counts from 1."""
+    def _row(self, t: int) -> tuple[float, ...]:
+        """The numbers of iteration t, which counts from 1."""
         raise NotImplementedError
 
     def state(self) -> dict[str, Array]:
@@ -218,8 +216,8 @@ class SGD(Optimizer):
     def __init__(self, lr: float = 0.01, weight_decay: float = 0.0) -> None:
         super().__init__(lr, weight_decay)
 
-    def _of_rule(self, t: int) -> tuple[float, ...]:
-        return (self.lr,)
+    def _row(self, t: int) -> tuple[float, ...]:
+        return (self.weight_decay, 1.0, self.lr)
 
 
 class Momentum(Optimizer):
@@ -254,8 +252,8 @@ class Momentum(Optimizer):
         super().__init__(lr, weight_decay)
         self.momentum = momentum
 
-    def _of_rule(self, t: int) -> tuple[float, ...]:
-        return (self.lr, self.momentum)
+    def _row(self, t: int) -> tuple[float, ...]:
+        return (self.weight_decay, 1.0, self.lr, self.momentum)
 
 
 class Nesterov(Momentum):
@@ -281,8 +279,15 @@ class Nesterov(Momentum):
 
     rule = "nesterov"
 
-    def _of_rule(self, t: int) -> tuple[float, ...]:
-        return (self.lr, self.momentum, self.momentum * self.momentum, (1 + self.momentum) * self.lr)
+    def _row(self, t: int) -> tuple[float, ...]:
+        return (
+            self.weight_decay,
+            1.0,
+            self.lr,
+            self.momentum,
+            self.momentum * self.momentum,
+            (1 + self.momentum) * self.lr,
+        )
 
 
 class AdaGrad(Optimizer):
@@ -313,8 +318,8 @@ class AdaGrad(Optimizer):
     def __init__(self, lr: float = 0.01, weight_decay: float = 0.0) -> None:
         super().__init__(lr, weight_decay)
 
-    def _of_rule(self, t: int) -> tuple[float, ...]:
-        return (self.lr, _EPSILON)
+    def _row(self, t: int) -> tuple[float, ...]:
+        return (self.weight_decay, 1.0, self.lr, _EPSILON)
 
 
 class RMSprop(Optimizer):
@@ -348,8 +353,8 @@ class RMSprop(Optimizer):
         super().__init__(lr, weight_decay)
         self.decay_rate = decay_rate
 
-    def _of_rule(self, t: int) -> tuple[float, ...]:
-        return (self.lr, self.decay_rate, 1 - self.decay_rate, _EPSILON)
+    def _row(self, t: int) -> tuple[float, ...]:
+        return (self.weight_decay, 1.0, self.lr, self.decay_rate, 1 - self.decay_rate, _EPSILON)
 
 
 class Adam(Optimizer):
@@ -385,9 +390,9 @@ class Adam(Optimizer):
         self.beta1 = beta1
         self.beta2 = beta2
 
-    def _of_rule(self, t: int) -> tuple[float, ...]:
+    def _row(self, t: int) -> tuple[float, ...]:
         lr_t = self.lr * math.sqrt(1.0 - self.beta2**t) / (1.0 - self.beta1**t)
-        return (lr_t, 1 - self.beta1, 1 - self.beta2, _EPSILON)
+        return (self.weight_decay, 1.0, lr_t, 1 - self.beta1, 1 - self.beta2, _EPSILON)
 
 
 class AdamW(Adam):
@@ -415,8 +420,8 @@ class AdamW(Adam):
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, weight_decay: float = 0.01) -> None:
         super().__init__(lr, beta1, beta2, weight_decay)
 
-    def _decay(self) -> tuple[float, ...]:
-        return (0.0, 1.0 - self.lr * self.weight_decay)
+    def _row(self, t: int) -> tuple[float, ...]:
+        return (0.0, 1.0 - self.lr * self.weight_decay, *super()._row(t)[2:])
 
 
 def _in_order(params: Any, grads: Any, who: str) -> tuple[list[Array], list[Array]]:
