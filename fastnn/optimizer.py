@@ -42,6 +42,7 @@ class Optimizer:
 
     rule = ""  # its name in the kernels
     state_names: tuple[str, ...] = ()
+    _counts = False  # whether the rule's numbers depend on the iteration
 
     def __init__(self, lr: float, weight_decay: float) -> None:
         self.lr = lr
@@ -124,7 +125,11 @@ class Optimizer:
         return self.states
 
     def numbers(self, steps: int, dtype: np.dtype[Any]) -> Array:
-        """What the kernels need to know of the next updates: a row for each; see kernels/ref/optimizer.py."""
+        """What the kernels need to know of the next updates: a row for each, or one for all that are alike.
+
+        See kernels/ref/optimizer.py.
+        """
+        steps = steps if self._counts else 1
         rows = self._row(self.iter + 1) if steps == 1 else [self._row(self.iter + i) for i in range(1, steps + 1)]
         known, known_dtype, array = self._numbers
         if rows != known or dtype is not known_dtype:  # mostly they are the last ones
@@ -384,6 +389,7 @@ class Adam(Optimizer):
 
     rule = "adam"
     state_names = ("m", "v")
+    _counts = True
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, weight_decay: float = 0.0) -> None:
         super().__init__(lr, weight_decay)

@@ -97,7 +97,7 @@ def _train(table, squares, x, t, t_rows, order, n, numbers, max_norm, losses, th
             stop = end
         rate, of_batch = one, 0
         if numbers.size > 0:
-            of_batch = address(numbers) + batch * numbers.shape[1] * x.itemsize
+            of_batch = address(numbers) + min(batch, numbers.shape[0] - 1) * numbers.shape[1] * x.itemsize
         for phase in range(2 if clip else 1):
             for part in prange(threads):
                 call(
@@ -131,9 +131,9 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
 
     plan, workspace: of `mlp_plan` and `mlp_workspace`. x (N, D) contiguous. t (N,) intp class indices, and t_rows
     (0, 0); or t (0,) and label rows t_rows (N, C). A label is wrong that is out of range or not finite. order: intp
-    indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the one batch. numbers: a
-    row for each batch, as for `optimizer_update`; or (0, 0) for gradients only. max_norm: of all gradients together;
-    0.0 for no clipping. losses: float64.
+    indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the one batch. numbers: as for
+    `optimizer_update`, a row for each batch or one for all; or (0, 0) for gradients only. max_norm: of all gradients
+    together; 0.0 for no clipping. losses: float64.
     """
     table, squares, _ = workspace
     if 3 * plan.work * batch_size <= PARALLEL_ABOVE:

@@ -71,7 +71,7 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
                     np.sum(g, axis=0, out=db)
                 g = g @ W.T
         if len(numbers):
-            optimizer_update(plan.optimizer, numbers[batch], max_norm)
+            optimizer_update(plan.optimizer, numbers[min(batch, len(numbers) - 1)], max_norm)
     return len(losses)
 
 

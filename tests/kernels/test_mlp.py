@@ -54,7 +54,7 @@ def train(k, plan_stages, x, t, t_rows, order, batch_size, lr=0.1, max_norm=0.0)
     losses = np.full(len(order) // batch_size if len(order) else 1, np.nan)
     plan = k.mlp_plan(plan_stages)
     workspace = k.mlp_workspace(plan, batch_size + 3, x.dtype)
-    numbers = np.full((len(losses), 3), [0.0, 1.0, lr], x.dtype)
+    numbers = np.array([[0.0, 1.0, lr]], x.dtype)  # one row for all batches
     assert k.mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses) == len(losses)
     return losses
 
