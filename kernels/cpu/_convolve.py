@@ -15,6 +15,7 @@ from ._image_tile import copy_row
 from ._jit import jit, parallel_twin
 from ._tile import TILE_ROWS, address, call, itemsize, keep, lanes, load, store, zero_of
 
+TERM_BYTES = 16
 COPY_BYTES = 512 * 1024  # of rows copied at once
 _ALIGNMENT = 64
 _inline = register_jitable(inline="always")
@@ -78,7 +79,7 @@ def store_stripe(out, tiles, turned, turned_row, filters, width, rows, columns, 
 
 
 @jit
-def convolve_row(tile, plan, phase, y, offsets, copy, copied, packed, vectors, to, floor):
+def convolve_row(tile, plan, phase, y, terms, copy, copied, packed, vectors, to, floor):
     """One row of a phase's outputs for a panel of filters: (columns, filters) values.
 
     copy: the image's rows from `copied` on. packed: see `pack_filters`.
@@ -100,8 +101,8 @@ def convolve_row(tile, plan, phase, y, offsets, copy, copied, packed, vectors, t
     for number in range(tiles):
         h = height + 1 if number < taller else height
         call(
-            tile, h, vectors, depth, place + x * plan.column_step * size, plan.column_step,
-            offsets + phase[TERMS_AT] * 8, weights, to + x * width * size, packed, 0, floor,
+            tile, h, vectors, depth, place + x * plan.column_step * size, plan.column_step, weights, terms,
+            to + x * width * size, width, packed, 0, floor,
         )  # fmt: skip
         x += h
 
@@ -133,7 +134,7 @@ def band_rows(plan, images, jobs, one):
     return max(1, min(fitting // plan.row_step, (plan.out_rows + bands - 1) // bands))
 
 
-def _convolve(tile, plan, phases, offsets, places, x, W, b, floor, out, threads):
+def _convolve(tile, plan, phases, terms, places, x, W, b, floor, out, threads):
     size, panels = x.itemsize, panels_of(plan.filters, floor)
     panel_bytes = (1 + places.size) * 2 * lanes(floor) * size
     memory = np.empty(plan.groups * panels * panel_bytes + _ALIGNMENT, np.uint8)
@@ -170,13 +171,14 @@ def _convolve(tile, plan, phases, offsets, places, x, W, b, floor, out, threads)
                 stripe = stripe_rows(columns)
                 for panel in range(panels):
                     width = panel_width(panel, plan.filters, floor)
+                    panel_terms = address(terms[width // lanes(floor) - 1]) + phase[TERMS_AT] * TERM_BYTES
                     filters = min(width, plan.filters - panel * 2 * lanes(floor))
                     weights = packed + (group * panels + panel) * panel_bytes
                     for s0 in range(y0, min(y1, phase[ROWS]), stripe):
                         s1 = min(s0 + stripe, y1, phase[ROWS])
                         for y in range(s0, s1):
                             convolve_row(
-                                tile, plan, phase, y, address(offsets), copy, first, weights,
+                                tile, plan, phase, y, panel_terms, copy, first, weights,
                                 width // lanes(floor), tiles + (y - s0) * columns * width * size, floor,
                             )  # fmt: skip
                         at = panel * 2 * lanes(floor) * plan.out_plane + phase[OUT_AT] + s0 * plan.out_row

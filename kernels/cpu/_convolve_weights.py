@@ -17,7 +17,7 @@ JOBS = 16  # at least, if there are so many images: threads share them
 
 
 @jit
-def stripe_weights(tile, plan, taps, offsets, y0, y1, copy, copied, dout, vectors, sums, one):
+def stripe_weights(tile, plan, taps, terms, y0, y1, copy, copied, dout, vectors, sums, one):
     """Add to `sums` what rows y0..y1 of the outputs contribute: each tap and channel, then the bias.
 
     copy: the image's rows from `copied` on. dout: (pixels, filters).
@@ -41,25 +41,24 @@ def stripe_weights(tile, plan, taps, offsets, y0, y1, copy, copied, dout, vector
                 h = height + 1 if number < taller else height
                 to = sums + ((r * taps.runs + o) * taps.run + i) * width * size
                 place = row + (o * taps.runs_step + i * taps.run_step) * size
-                call(tile, h, vectors, depth, place, taps.run_step, offsets, gradient, to, to, width, floor)
+                call(tile, h, vectors, depth, place, taps.run_step, gradient, terms, to, width, to, width, floor)
                 i += h
 
 
-def _weights(tile, plan, taps, offsets, x, dout, dW, db, one, threads):
+def _weights(tile, plan, taps, terms, terms_of_bias, x, dout, dW, db, one, threads):
     size, panels, widest = x.itemsize, panels_of(plan.filters, one), 2 * lanes(one)
     band = band_rows(plan, x.shape[0], JOBS, one)
     bands = (plan.out_rows + band - 1) // band
     units = x.shape[0] * bands
     chunks = min(units, (JOBS + plan.groups * panels - 1) // (plan.groups * panels))
-    terms = taps.rows * taps.runs * taps.run
-    sums_bytes = (terms + 1) * widest * size
+    rows = taps.rows * taps.runs * taps.run  # the last: sums for the bias
+    sums_bytes = (rows + 1) * widest * size
     jobs = chunks * plan.groups * panels
     memory = np.empty(jobs * sums_bytes + _ALIGNMENT, np.uint8)
     all_sums = _round_up(address(memory), _ALIGNMENT)
-    nowhere = np.zeros(offsets.size, np.int64)
 
     copy_bytes = _round_up(most_copied_rows(plan, band) * plan.channels * plan.pitch * size, _ALIGNMENT)
-    pixels = _round_up(offsets.size, lanes(one))
+    pixels = _round_up(terms.shape[1], lanes(one))
     scratch = np.empty((threads, copy_bytes + pixels * widest * size + _ALIGNMENT), np.uint8)
     for part in prange(threads):
         copy = _round_up(address(scratch[part]), _ALIGNMENT)
@@ -69,7 +68,7 @@ def _weights(tile, plan, taps, offsets, x, dout, dW, db, one, threads):
             width = panel_width(panel, plan.filters, one)
             filters = min(width, plan.filters - panel * widest)
             sums = all_sums + job * sums_bytes
-            for i in range((terms + 1) * width):
+            for i in range((rows + 1) * width):
                 store(sums, i, zero_of(one))
             for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
                 n, y0 = unit // bands, unit % bands * band
@@ -83,13 +82,14 @@ def _weights(tile, plan, taps, offsets, x, dout, dW, db, one, threads):
                     source = address(dout) + (plane * plan.out_plane + s0 * plan.out_columns) * size
                     count = (s1 - s0) * plan.out_columns
                     _transpose(turned, width, source, plan.out_plane, filters, count, one)
+                    vectors = width // lanes(one)
                     stripe_weights(
-                        tile, plan, taps, address(offsets), s0, s1, copy, first, turned, width // lanes(one), sums, one
+                        tile, plan, taps, address(terms[vectors - 1]), s0, s1, copy, first, turned, vectors, sums, one
                     )
-                    to = sums + terms * width * size
+                    to = sums + rows * width * size
                     call(
-                        tile, 1, width // lanes(one), count, one_element(one), 0, address(nowhere), turned,
-                        to, to, 0, -infinity_of(one),
+                        tile, 1, vectors, count, one_element(one), 0, turned, address(terms_of_bias[vectors - 1]),
+                        to, width, to, 0, -infinity_of(one),
                     )  # fmt: skip
     for part in prange(plan.groups * panels):
         group, panel = part // panels, part % panels
@@ -97,12 +97,12 @@ def _weights(tile, plan, taps, offsets, x, dout, dW, db, one, threads):
         sums = all_sums + part * sums_bytes
         for chunk in range(1, chunks):
             more = sums + chunk * plan.groups * panels * sums_bytes
-            for i in range((terms + 1) * width):
+            for i in range((rows + 1) * width):
                 store(sums, i, load(sums, i, one) + load(more, i, one))
         channels_run = taps.run_step == plan.pitch
         for f in range(min(width, plan.filters - panel * widest)):
             filter_ = group * plan.filters + panel * widest + f
-            db[filter_] = load(sums, terms * width + f, one)
+            db[filter_] = load(sums, rows * width + f, one)
             for r in range(taps.rows):
                 for o in range(taps.runs):
                     for i in range(taps.run):
@@ -113,7 +113,6 @@ def _weights(tile, plan, taps, offsets, x, dout, dW, db, one, threads):
                             dW[filter_, o, r, i] = value
     keep(memory)
     keep(scratch)
-    keep(nowhere)
 
 
 _serial, _parallel = jit(_weights), parallel_twin(_weights)

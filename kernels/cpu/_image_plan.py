@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._simd import VECTORS
+
 # Columns of the table of phases.
 ROWS, COLUMNS, FIRST_ROW, TAP_ROWS, TAP_ROW, ROW_TERMS, TERMS_AT, OUT_AT = range(8)
 
+FEW_TERMS = 64  # below, sums are too short to pay for the transposition of what they give
 STRIPE_PIXELS = 128  # of outputs transposed at once, if a row has no more
 
 
@@ -42,6 +45,7 @@ class Plan(NamedTuple):
     out_plane: int
     out_row: int  # from one row of a phase to the next
     out_column: int
+    in_planes: bool  # copied as (channels, rows, pitch), padded below and above too, for vectors that run over pixels
 
 
 class _Axis(NamedTuple):
@@ -69,44 +73,48 @@ def _backward_axis(size, kernel, stride, pad, dilation):
 
 
 def _span(phases, step):
-    """The first and the last place that the first and the last output see."""
-    lasts = [p.first + (p.size - 1) * step + max(len(p.taps) - 1, 0) * p.tap_step for p in phases]
+    """The first place that output 0 sees, in any phase, and the last that the last output of the largest phase may."""
+    size = max(p.size for p in phases)
+    lasts = [p.first + (size - 1) * step + max(len(p.taps) - 1, 0) * p.tap_step for p in phases]
     return min(p.first for p in phases), max(lasts)
 
 
 @functools.lru_cache(maxsize=64)
-def forward_plan(x_size, W_shape, groups, stride, pad, dilation, out_size):
-    """(plan, table of phases, offsets of all terms in the copied image, their places in W) of a forward pass."""
-    (F, channels, KH, KW) = W_shape
+def forward_plan(x_size, W_shape, groups, stride, pad, dilation, out_size, lanes):
+    """(plan, table of phases, tables of terms, the terms' places in W) of a forward pass."""
+    F, channels, KH, KW = W_shape
     axes = [_forward_axis(*along) for along in zip(out_size, (KH, KW), pad, dilation, strict=True)]
-    return _plan(
-        x_size, out_size, groups, channels, F // groups, W_shape, (channels * KH * KW, KH * KW), axes, stride, (1, 1)
-    )
+    strides = channels * KH * KW, KH * KW
+    return _plan(x_size, out_size, groups, channels, F // groups, W_shape, strides, axes, stride, (1, 1), lanes)
 
 
 @functools.lru_cache(maxsize=64)
-def backward_plan(dx_size, W_shape, groups, stride, pad, dilation, dout_size):
+def backward_plan(dx_size, W_shape, groups, stride, pad, dilation, dout_size, lanes):
     """The same of the gradient for the input, where dout is the image and dx the output."""
-    (F, channels, KH, KW) = W_shape
+    F, channels, KH, KW = W_shape
     axes = [_backward_axis(*along) for along in zip(dx_size, (KH, KW), stride, pad, dilation, strict=True)]
-    return _plan(
-        dout_size, dx_size, groups, F // groups, channels, W_shape, (KH * KW, channels * KH * KW), axes, (1, 1), stride
-    )
+    strides = KH * KW, channels * KH * KW
+    return _plan(dout_size, dx_size, groups, F // groups, channels, W_shape, strides, axes, (1, 1), stride, lanes)
 
 
-def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, axes, steps, out_steps):
+def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, axes, steps, out_steps, lanes):
     W_filter, W_channel = W_strides
     (first_row, last_row), (first_column, last_column) = (_span(a, step) for a, step in zip(axes, steps, strict=True))
     pitch = last_column - first_column + 1
-    phases, offsets, places = [], [], []
+    in_planes = steps == (1, 1) and (filters < lanes or channels * W_shape[2] * W_shape[3] < FEW_TERMS)
+    # From a row of the copied image to the next, from a channel to the next.
+    row, plane = (pitch, (last_row - first_row + 1) * pitch) if in_planes else (channels * pitch, pitch)
+    phases, terms, places = [], [], []
     for rows, columns in itertools.product(*axes):
         at = rows.out * out_size[1] + columns.out
         row_terms = channels * len(columns.taps)
-        phases.append((rows.size, columns.size, rows.first, len(rows.taps), rows.tap_step, row_terms, len(offsets), at))
+        phases.append((rows.size, columns.size, rows.first, len(rows.taps), rows.tap_step, row_terms, len(places), at))
+        offsets = []
         for (t, r), c, (u, s) in itertools.product(enumerate(rows.taps), range(channels), enumerate(columns.taps)):
             column = columns.first - first_column + u * columns.tap_step
-            offsets.append((t * rows.tap_step * channels + c) * pitch + column)
+            offsets.append(t * rows.tap_step * row + c * plane + column)
             places.append(c * W_channel + r * W_shape[3] + s)
+        terms.append(_terms_of_planes(offsets) if in_planes else _terms(offsets, lanes))
     plan = Plan(
         groups=groups, channels=channels, height=image_size[0], width=image_size[1],
         left=-first_column, pitch=pitch, row_step=steps[0], column_step=steps[1],
@@ -114,8 +122,22 @@ def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, a
         W_group=W_shape[0] // groups * W_shape[1] * W_shape[2] * W_shape[3], W_filter=W_filter,
         out_rows=max(p.size for p in axes[0]), out_columns=max(p.size for p in axes[1]),
         out_plane=out_size[0] * out_size[1], out_row=out_size[1] * out_steps[0], out_column=out_steps[1],
+        in_planes=in_planes,
     )  # fmt: skip
-    return plan, np.array(phases, np.int64), np.array(offsets, np.int64), np.array(places, np.int64)
+    return plan, np.array(phases, np.int64), np.concatenate(terms, axis=1), np.array(places, np.int64)
+
+
+def _terms(offsets, lanes):
+    """Tables for tiles of one and of two vectors: places in the image, and rows of the other factor."""
+    offsets = np.array(offsets, np.int64)
+    rows = np.arange(len(offsets)) * lanes
+    return np.stack([np.stack([offsets, width * rows], axis=1) for width in (1, 2)])
+
+
+def _terms_of_planes(offsets):
+    """A table for tiles with filters as rows: columns of TILE_ROWS weights, and places in the image."""
+    offsets = np.array(offsets, np.int64)
+    return np.stack([np.arange(len(offsets)) * VECTORS.tile_rows, offsets], axis=1)[None]
 
 
 class Taps(NamedTuple):
@@ -135,9 +157,9 @@ class Taps(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def weights_plan(x_size, dW_shape, groups, stride, pad, dilation, out_size):
-    """(plan of the forward pass, Taps, offsets of a stripe's pixels in the copied image)"""
-    plan = forward_plan(x_size, dW_shape, groups, stride, pad, dilation, out_size)[0]
+def weights_plan(x_size, dW_shape, groups, stride, pad, dilation, out_size, lanes):
+    """(plan of the forward pass, Taps, tables of a stripe's pixels in the copied image, and of none)"""
+    plan = forward_plan(x_size, dW_shape, groups, stride, pad, dilation, out_size, lanes)[0]
     _, channels, KH, KW = dW_shape
     (run, run_step), (runs, runs_step) = (channels, plan.pitch), (KW, dilation[1])
     if channels < KW:
@@ -145,4 +167,5 @@ def weights_plan(x_size, dW_shape, groups, stride, pad, dilation, out_size):
     stripe = max(1, STRIPE_PIXELS // out_size[1])
     row = plan.row_step * channels * plan.pitch
     offsets = [y * row + x * plan.column_step for y in range(stripe) for x in range(out_size[1])]
-    return plan, Taps(KH, dilation[0], run, run_step, runs, runs_step, stripe), np.array(offsets, np.int64)
+    taps = Taps(KH, dilation[0], run, run_step, runs, runs_step, stripe)
+    return plan, taps, _terms(offsets, lanes), _terms([0] * len(offsets), lanes)

@@ -1,10 +1,11 @@
 """Register tiles of convolution, in LLVM IR: sums over places of an image that a table names.
 
-    C[i, :] = max(sum_k image[i · step + offsets[k]] · B[k, :] + start[i, :], floor)
+    C[i, :] = max(sum_k a[i · a_row + terms[k, 0]] · b[terms[k, 1] + :] + start[i, :], floor)
 
-As a matrix the first factor is that of im2col: an element's address is the sum of one that depends on its row and one
-that depends on its column. So one tile serves the output (rows: pixels; k: channels and taps) and the gradient for the
-weights (rows: channels, or taps; k: pixels), whatever the stride, padding and dilation. Otherwise as in _tile.py.
+One factor is the matrix of im2col: the address of an element is the sum of one that depends on its row and one that
+depends on its column. So one tile serves the output (a: the image, pixels as rows; or b: the image, pixels in vectors;
+k: channels and taps) and the gradient for the weights (a: the image, channels or taps as rows; k: pixels), whatever the
+stride, padding and dilation. Otherwise as in _tile.py.
 """
 
 import functools
@@ -29,84 +30,84 @@ def _emit_tile(module, float_type, rows, vectors):
         return module.globals[name]
     builder = ir.IRBuilder()
     v = _Vector(builder, float_type)
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * 8 + [v.element]), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * 9 + [v.element]), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder.position_at_end(function.append_basic_block("entry"))
-    depth, image, step, offsets, b, c, start, start_row, floor = function.args
-    image, b, c, start = (v.pointer(address) for address in (image, b, c, start))
-    offsets = builder.inttoptr(offsets, _I64.as_pointer())
-    bases = [_opaque(builder, v.at(image, builder.mul(step, _int(i)))) for i in range(0, rows, _ROWS_PER_BASE)]
-    multiples = [_opaque(builder, builder.mul(step, _int(i))) for i in range(min(rows, _ROWS_PER_BASE))]
-    width = vectors * v.lanes
+    depth, a, a_row, b, terms, c, c_row, start, start_row, floor = function.args
+    a, b, c, start = (v.pointer(address) for address in (a, b, c, start))
+    term = builder.inttoptr(terms, _I64.as_pointer())
+    bases = [_opaque(builder, v.at(a, builder.mul(a_row, _int(i)))) for i in range(0, rows, _ROWS_PER_BASE)]
+    multiples = [_opaque(builder, builder.mul(a_row, _int(i))) for i in range(min(rows, _ROWS_PER_BASE))]
 
-    def rank_one_update(k, b, sums):
-        offset = builder.load(v.at(offsets, k))
-        places = [v.at(base, offset) for base in bases]
-        b_vectors = [v.load(v.at(b, _int(j * v.lanes))) for j in range(vectors)]
+    def rank_one_update(term, sums):
+        a_offset, b_offset = builder.load(term), builder.load(v.at(term, _int(1)))
+        places, b_k = [v.at(base, a_offset) for base in bases], v.at(b, b_offset)
+        b_vectors = [v.load(v.at(b_k, _int(j * v.lanes))) for j in range(vectors)]
         result = []
         for i in range(rows):
             builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)  # see _tile.py
             place = places[i // _ROWS_PER_BASE]
-            pixel = v.splat(builder.load(v.at(place, multiples[i % _ROWS_PER_BASE]) if i % _ROWS_PER_BASE else place))
-            result += [v.multiply_add(pixel, b_vectors[j], sums[i * vectors + j]) for j in range(vectors)]
+            if i % _ROWS_PER_BASE:
+                place = v.at(place, multiples[i % _ROWS_PER_BASE])
+            a_vector = v.splat(builder.load(place))
+            result += [v.multiply_add(a_vector, b_vectors[j], sums[i * vectors + j]) for j in range(vectors)]
         return result
 
-    def loop_over_k(first, end, b, steps, sums):
-        """Add the terms first..end, `steps` a turn, each into its own share of `sums`."""
-        before = builder.block
-        body, done = function.append_basic_block("k"), function.append_basic_block("k_done")
-        builder.cbranch(builder.icmp_signed("<", first, end), body, done)
+    def loop_over_terms(term, count, steps, sums):
+        """Add `count` terms, `steps` a turn, each into its own share of `sums`."""
+        before, end = builder.block, v.at(term, builder.mul(count, _int(2)))
+        body, done = function.append_basic_block("terms"), function.append_basic_block("terms_done")
+        builder.cbranch(builder.icmp_signed(">", count, _int(0)), body, done)
         builder.position_at_end(body)
         carried = []
-        for value in [first, b, *sums]:
+        for value in [term, *sums]:
             phi = builder.phi(value.type)
             phi.add_incoming(value, before)
             carried.append(phi)
-        k, b_k, *current = carried
+        next_term, *current = carried
         share = len(sums) // steps
         for n in range(steps):
             part = slice(n * share, (n + 1) * share)
-            current[part] = rank_one_update(builder.add(k, _int(n)), b_k, current[part])
-            b_k = v.at(b_k, _int(width))
-        k_next = builder.add(k, _int(steps))
-        for phi, value in zip(carried, [k_next, b_k, *current], strict=True):
+            current[part] = rank_one_update(next_term, current[part])
+            next_term = v.at(next_term, _int(2))
+        for phi, value in zip(carried, [next_term, *current], strict=True):
             phi.add_incoming(value, builder.block)
         after = builder.block
-        repeat = builder.cbranch(builder.icmp_signed("<", k_next, end), body, done)
+        repeat = builder.cbranch(builder.icmp_unsigned("!=", next_term, end), body, done)
         repeat.set_metadata("llvm.loop", _never_unroll(module))
         builder.position_at_end(done)
         results = []
-        for unchanged, last in zip([b, *sums], [b_k, *current], strict=True):
+        for unchanged, last in zip(sums, current, strict=True):
             phi = builder.phi(unchanged.type)
             phi.add_incoming(unchanged, before)
             phi.add_incoming(last, after)
             results.append(phi)
-        return results[0], results[1:]
+        return end, results
 
+    # Few sums wait for each other: several terms a turn, each with sums of its own.
     size, steps = rows * vectors, 1
     while size * steps < _SUMS_IN_FLIGHT and steps < 4:
         steps *= 2
-    sums = [v.zero] * (size * steps)
     whole = builder.and_(depth, _int(-steps))
-    b, sums = loop_over_k(_int(0), whole, b, steps, sums)
+    term, sums = loop_over_terms(term, whole, steps, [v.zero] * (size * steps))
     while len(sums) > size:
         half = len(sums) // 2
         sums = [builder.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
     if steps > 1:
-        _, sums = loop_over_k(whole, depth, b, 1, sums)
+        _, sums = loop_over_terms(term, builder.sub(depth, whole), 1, sums)
     floor = v.splat(floor)
     for i in range(rows):
-        start_i = v.at(start, builder.mul(start_row, _int(i)))
+        c_i, start_i = v.at(c, builder.mul(c_row, _int(i))), v.at(start, builder.mul(start_row, _int(i)))
         for j in range(vectors):
             x = builder.fadd(sums[i * vectors + j], v.load(v.at(start_i, _int(j * v.lanes))))
-            v.store(v.at_least(x, floor), v.at(c, _int((i * vectors + j) * v.lanes)))
+            v.store(v.at_least(x, floor), v.at(c_i, _int(j * v.lanes)))
     builder.ret_void()
     return function
 
 
 @intrinsic
-def _image_tile(typing, rows, vectors, depth, image, step, offsets, b, c, start, start_row, floor):
+def _image_tile(typing, rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor):
     def code(context, builder, signature, args):
         rows, vectors, *operands = args
         end = builder.append_basic_block("tile_end")
@@ -121,23 +122,23 @@ def _image_tile(typing, rows, vectors, depth, image, step, offsets, b, c, start,
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 10, floor), code
+    return types.void(*[types.intp] * 11, floor), code
 
 
-def _tile(rows, vectors, depth, image, step, offsets, b, c, start, start_row, floor):
+def _tile(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor):
     """One tile of `rows` (1..TILE_ROWS) by `vectors` (1 or 2).
 
-    depth: the length of the sum. image, offsets, b, c, start: addresses; the rows of B and C lie one after the other,
-    those of `start` start_row elements apart. step, offsets: in elements.
+    depth: the number of terms. a, b, terms, c, start: addresses. terms: pairs of int64, which like a_row, c_row and
+    start_row count elements.
     """
-    _image_tile(rows, vectors, depth, image, step, offsets, b, c, start, start_row, floor)
+    _image_tile(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor)
 
 
 @functools.cache
 def compiled_image_tile(dtype):
     """`_tile` compiled for a dtype; its ``address`` is what kernels call. (Cached: it must outlive its callers.)"""
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
-    return c_function(types.void(*[types.intp] * 10, real), _tile)
+    return c_function(types.void(*[types.intp] * 11, real), _tile)
 
 
 @intrinsic

@@ -10,26 +10,37 @@ follow from the shapes. Georganas et al., Anatomy of High-Performance Deep Learn
 
 import numpy as np
 
-from . import _convolve, _convolve_weights
+from . import _convolve, _convolve_planes, _convolve_weights
 from ._image_plan import backward_plan, forward_plan, weights_plan
 from ._image_tile import compiled_image_tile
 from ._jit import run
+from ._simd import VECTORS
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
 
 
-def _run(loops, work, dtype, *args):
-    args = (compiled_image_tile(dtype.char).address, *args)
+def _run(loops, work, x, *args):
+    args = (compiled_image_tile(x.dtype.char).address, *args)
     if work > PARALLEL_ABOVE:
         run(loops._serial, loops._parallel, *args)
     else:
         loops._serial(*args, 1)
 
 
+def _lanes(x):
+    return VECTORS.bytes // x.itemsize
+
+
+def _convolution(plan, x, W, b, floor, out, work):
+    loops = _convolve_planes if plan[0].in_planes else _convolve
+    _run(loops, work, x, *plan, x, W, b, x.dtype.type(floor), out)
+
+
 def _forward(x, W, b, stride, pad, dilation, out, floor):
-    plan = forward_plan(x.shape[2:], W.shape, x.shape[1] // W.shape[1], stride, pad, dilation, out.shape[2:])
-    _run(_convolve, out.size * W[0].size, x.dtype, *plan, x, W, b, x.dtype.type(floor), out)
+    groups = x.shape[1] // W.shape[1]
+    plan = forward_plan(x.shape[2:], W.shape, groups, stride, pad, dilation, out.shape[2:], _lanes(x))
+    _convolution(plan, x, W, b, floor, out, out.size * W[0].size)
 
 
 def convolution_forward(x, W, b, stride, pad, dilation, out):
@@ -41,11 +52,12 @@ def convolution_relu_forward(x, W, b, stride, pad, dilation, out):
 
 
 def convolution_backward_input(dout, W, stride, pad, dilation, dx):
-    plan = backward_plan(dx.shape[2:], W.shape, dx.shape[1] // W.shape[1], stride, pad, dilation, dout.shape[2:])
-    no_bias, no_floor = np.empty(0, dx.dtype), dx.dtype.type(-np.inf)
-    _run(_convolve, dout.size * W[0].size, dx.dtype, *plan, dout, W, no_bias, no_floor, dx)
+    groups = dx.shape[1] // W.shape[1]
+    plan = backward_plan(dx.shape[2:], W.shape, groups, stride, pad, dilation, dout.shape[2:], _lanes(dx))
+    _convolution(plan, dout, W, np.empty(0, dx.dtype), -np.inf, dx, dout.size * W[0].size)
 
 
 def convolution_backward_params(x, dout, stride, pad, dilation, dW, db):
-    plan = weights_plan(x.shape[2:], dW.shape, x.shape[1] // dW.shape[1], stride, pad, dilation, dout.shape[2:])
-    _run(_convolve_weights, dout.size * dW[0].size, x.dtype, *plan, x, dout, dW, db, x.dtype.type(1))
+    groups = x.shape[1] // dW.shape[1]
+    plan = weights_plan(x.shape[2:], dW.shape, groups, stride, pad, dilation, dout.shape[2:], _lanes(x))
+    _run(_convolve_weights, dout.size * dW[0].size, x, *plan, x, dout, dW, db, x.dtype.type(1))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from fastnn.kernels import cpu, ref
+from fastnn.kernels.cpu import convolution
 from fastnn.util import col2im, im2col
 
 
@@ -40,14 +41,26 @@ class Geometry(NamedTuple):
         return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
+OUTPUTS = ["out", "relu", "dx", "dW", "db"]
+GUARD = 12345.0  # before and after every output
+
+
 def run(k, geometry, x, W, b, dout):
     """All kernels of a room; outputs by name."""
-    out, relu, dx, dW, db = (np.full_like(a, np.nan) for a in (dout, dout, x, W, b))
+    memory = {
+        name: np.full(a.size + 64, GUARD, a.dtype) for name, a in zip(OUTPUTS, (dout, dout, x, W, b), strict=True)
+    }
+    out, relu, dx, dW, db = outputs = [m[32:-32] for m in memory.values()]
+    for output, like in zip(outputs, (dout, dout, x, W, b), strict=True):
+        output[...] = np.nan
+        output.shape = like.shape
     k.convolution_forward(x, W, b, *geometry.options, out)
     k.convolution_relu_forward(x, W, b, *geometry.options, relu)
     k.convolution_backward_input(dout, W, *geometry.options, dx)
     k.convolution_backward_params(x, dout, *geometry.options, dW, db)
-    return {"out": out, "relu": relu, "dx": dx, "dW": dW, "db": db}
+    for name, m in memory.items():
+        assert np.all(m[:32] == GUARD) and np.all(m[-32:] == GUARD), f"wrote outside of {name}"
+    return dict(zip(OUTPUTS, outputs, strict=True))
 
 
 def check(geometry, dtype, seed=0):
@@ -138,3 +151,28 @@ def test_nan_and_infinity_come_out_where_they_went_in(poison):
     for name in got:
         assert_array_equal(np.isnan(got[name]), np.isnan(want[name]), err_msg=name)
         assert_array_equal(np.isinf(got[name]), np.isinf(want[name]), err_msg=name)
+
+
+@pytest.mark.parametrize("geometry", [
+    Geometry(5, 3, 5, (9, 9), pad=(1, 1)),
+    Geometry(3, 20, 40, (9, 17), pad=(1, 1), stride=(2, 1)),
+    Geometry(1, 40, 20, (40, 33), groups=2),
+], ids=str)  # fmt: skip
+def test_the_same_for_any_number_of_threads(geometry, monkeypatch):
+    arrays = geometry.arrays("float32")
+    results = []
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setattr(convolution, "PARALLEL_ABOVE", 0)
+        monkeypatch.setattr(convolution, "run", lambda serial, parallel, *args, t=threads: (
+            parallel if t > 1 else serial)(*args, t))  # fmt: skip
+        results.append(run(cpu, geometry, *arrays))
+    for other in results[1:]:
+        for name in OUTPUTS:
+            assert_array_equal(other[name], results[0][name], err_msg=name)
+
+
+@pytest.mark.parametrize("pad", [(0, 0), (1, 1)], ids=str)
+def test_copies_of_parts_of_large_images(pad):
+    """Rows that do not fit the cache at once."""
+    check(Geometry(1, 70, 17, (60, 40), pad=pad, stride=(2, 1)), "float64")
+    check(Geometry(1, 17, 70, (60, 40), pad=pad), "float64")
