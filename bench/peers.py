@@ -16,8 +16,9 @@ import numpy as np
 
 from fastnn._backends import BACKENDS, network, torch_model, torch_step
 
-from . import book
+from . import book, convnets
 from .cases import COMPILED, LAYERS, Array, Case, Job, job_of_outputs
+from .convnets import ConvNet, book_network, torch_network
 from .networks import LR, Inference, Inputs, Network
 from .ops.op import Op
 
@@ -111,12 +112,17 @@ class NumpyBook(Peer):
         net = book.Net(data.params, case.activation)
         return np.array, lambda x: book.softmax(net.predict(x))
 
+    def convnet(self, case: ConvNet, data: tuple[Array, Array]) -> Job:
+        net = book_network(case.network(), [p.copy() for p in case.network().params])
+        return Job(partial(net.step, *data), lambda: net.params)
+
 
 class Numpy(NumpyBook):
     """NumPy by a user who knows ``out=``: nothing is allocated twice, nothing computed that is not needed."""
 
     name = "NumPy"
     library = "numpy"
+    convnet = None  # type: ignore[assignment]
 
     def train(self, case: Network, data: Inputs) -> Job:
         params = data.copies()
@@ -146,6 +152,17 @@ class Torch(Peer):
         step = torch_step(model, self.torch.from_numpy(data.x), self.torch.from_numpy(data.t), LR)
         return Job(step, lambda: [p.detach().numpy().T for p in model.parameters()])
 
+    def convnet(self, case: ConvNet, data: tuple[Array, Array]) -> Job:
+        x, t = (self.torch.from_numpy(a) for a in data)
+        net = case.network()
+        model = torch_network(self.torch, net)
+
+        def params() -> list[Array]:
+            trained = [p.detach().numpy() for p in model.parameters()]
+            return [p if p.shape == like.shape else p.T for p, like in zip(trained, net.params, strict=True)]
+
+        return Job(torch_step(model, x, t, convnets.LR), params)
+
     def _probabilities(self, model: Any, x: Any) -> Any:
         return self.torch.softmax(model(x), dim=1)
 
@@ -169,6 +186,7 @@ class TorchCompiled(Torch):
 
     name = "PyTorch, compiled"
     library = ""
+    convnet = None  # type: ignore[assignment]
 
     def train(self, case: Network, data: Inputs) -> Job:
         torch = self.torch
@@ -307,6 +325,7 @@ class ScikitLearn(NumpyBook):
     """scikit-learn's MLPClassifier: ``partial_fit`` of one batch, without regularisation and momentum."""
 
     name = "scikit-learn"
+    convnet = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         from sklearn.neural_network import MLPClassifier
@@ -357,12 +376,15 @@ class FastnnLayers(Peer):
         return network(data.copies(), case.activation)
 
     def train(self, case: Network, data: Inputs) -> Job:
+        return self._training(self._network(case, data), data.x, data.t)
+
+    def _training(self, net: Any, x: Array, t: Array) -> Job:
         from fastnn.optimizer import SGD
 
-        net, optimizer = self._network(case, data), SGD(LR)
+        optimizer = SGD(LR)
 
         def step() -> Any:
-            loss = net.forward(data.x, data.t)
+            loss = net.forward(x, t)
             net.backward(input_gradient=False)
             optimizer.update(net.params, net.grads)
             return loss
@@ -375,12 +397,16 @@ class FastnnLayers(Peer):
         net, softmax = self._network(case, data), Softmax()
         return np.array, lambda x: softmax.forward(net.predict(x))
 
+    def convnet(self, case: ConvNet, data: tuple[Array, Array]) -> Job:
+        return self._training(case.network(), *data)
+
 
 class FastnnCompiled(FastnnLayers):
     """fastnn, the whole step or prediction in one compiled call."""
 
     name = COMPILED
     library = ""
+    convnet = None  # type: ignore[assignment]
 
     def _compile(self, *args: Any) -> Any:
         import fastnn

@@ -27,6 +27,7 @@ KINDS = {
     "train": "Training step",
     "predict": "Inference, one batch",
     "images": "Inference of 10,000 images, in batches",
+    "convnet": "Training step of a convolutional network",
     "op": "One operation",
     "loop": "Training runs",
 }

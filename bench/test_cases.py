@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from .cases import slug
+from .convnets import CONVNETS
 from .loops import LOOPS, RUNS
 from .networks import NETWORKS
 from .ops import OPS
@@ -98,6 +99,12 @@ def test_images(contest):
 @timed_before
 @contests(OPS, PEERS)
 def test_op(contest):
+    contest()
+
+
+@timed_before
+@contests(CONVNETS, PEERS)
+def test_convnet(contest):
     contest()
 
 

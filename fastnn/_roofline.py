@@ -51,7 +51,7 @@ class Roofline:
         >>> machine.seconds(flops=2e7, nbytes=1e8, dtype="float32")  # bound by memory
         0.01
         """
-        return max(flops / self.flops[dtype], nbytes / self.bandwidth(nbytes))
+        return max(flops / self.flops[dtype] if flops else 0.0, nbytes / self.bandwidth(nbytes))
 
 
 def roofline() -> Roofline:

@@ -1,5 +1,5 @@
 """One operation each: a file for each family, a class for each operation, a row for each shape."""
 
-from . import elementwise, optimizers, products, softmax
+from . import elementwise, images, optimizers, products, softmax
 
-OPS = [*products.ROWS, *elementwise.ROWS, *softmax.ROWS, *optimizers.ROWS]
+OPS = [*products.ROWS, *elementwise.ROWS, *softmax.ROWS, *optimizers.ROWS, *images.ROWS]

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.kernels import ref
 
-from ..cases import Array
+from ..cases import Array, check_close
 from .op import Op, rows
 
 SHAPES = (1_000,), (100_000,), (10_000_000,)
@@ -249,6 +249,52 @@ class GeluBackward(Backward):
         return lambda x, dout: jax.vjp(partial(jax.nn.gelu, approximate=False), x)[1](dout)[0]
 
 
+class _Float16:
+    """Of x in float16, computed in float32, which the result is."""
+
+    jax = None
+
+    @property
+    def bytes(self) -> int:
+        return (2 + 4) * self.size
+
+    def check(self, data: list[Array], got: list[Array]) -> None:
+        check_close(got, [self.expected(data[0].astype("float64"))], "float32")
+
+    def fastnn(self, x: Array) -> Any:
+        from fastnn import functions
+
+        return partial(getattr(functions, self.function), x, out=np.empty(x.shape, "float32"))
+
+    def numpy(self, x: Array) -> Any:
+        wide = np.empty(x.shape, "float32")
+        compute = super().numpy(wide)
+
+        def forward() -> Array:
+            np.copyto(wide, x)
+            return compute()
+
+        return forward
+
+    def torch(self, torch: Any, x: Any) -> Any:
+        wide = torch.empty(x.shape)
+        compute = super().torch(torch, wide)
+
+        def forward() -> Any:
+            wide.copy_(x)
+            return compute()
+
+        return forward
+
+
+class ReluForward16(_Float16, ReluForward):
+    pass
+
+
+class SigmoidForward16(_Float16, SigmoidForward):
+    pass
+
+
 GOALS = 2.0, 1.1, 1.0
 WITH_GOALS = ReluForward, ReluBackward, SigmoidForward, SigmoidBackward, TanhForward, TanhBackward
 OTHERS = (
@@ -258,4 +304,6 @@ OTHERS = (
 ROWS = [
     *(row for op in WITH_GOALS for row in rows(op, *SHAPES, goals=GOALS)),
     *(row for op in OTHERS for row in rows(op, *SHAPES)),
+    *rows(ReluForward16, (100_000,), dtypes=["float16"]),
+    *rows(SigmoidForward16, (100_000,), dtypes=["float16"]),
 ]

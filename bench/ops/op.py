@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -64,19 +66,31 @@ class Op(Case):
         return [_as(self.dtype, a) for a in self.arrays(np.random.default_rng(0))]
 
     def check(self, data: list[Array], got: list[Array]) -> None:
-        want = self.expected(*(_as("float64", a) for a in data))
-        check_close(got, want if isinstance(want, list) else [want], self.dtype)
+        check_close(got, _expected(self), self.dtype)
+
+
+@functools.lru_cache(maxsize=1)
+def _expected(op: Op) -> list[Array]:
+    """The result of the inputs, rounded to the dtype of `op`, in float64."""
+    want = op.expected(*(_as("float64", a) for a in op.inputs()))
+    return want if isinstance(want, list) else [want]
 
 
 def _as(dtype: str, a: Array) -> Array:
     return a.astype(dtype) if a.dtype.kind == "f" else a
 
 
-def rows(op: type[Op], *shapes: tuple[int, ...], goals: Sequence[float | None] = ()) -> list[Op]:
-    """One operation in these shapes, in both dtypes; a goal for each shape in float32."""
+def rows(
+    op: type[Op],
+    *shapes: tuple[int, ...],
+    goals: Sequence[float | None] = (),
+    dtypes: Sequence[str] = DTYPES,
+    **fields: Any,
+) -> list[Op]:
+    """One operation in these shapes, in each dtype; a goal for each shape in float32."""
     made = []
-    for i, shape in enumerate(shapes):
-        goal = goals[i] if i < len(goals) else None
-        for dtype in DTYPES:
-            made.append(op(dtype, shape=shape, goals={LAYERS: goal} if goal and dtype == "float32" else {}))
+    for shape, goal in itertools.zip_longest(shapes, goals):
+        for dtype in dtypes:
+            met = {LAYERS: goal} if goal and dtype == "float32" else {}
+            made.append(op(dtype, shape=shape, goals=met, **fields))
     return made
