@@ -82,21 +82,21 @@ def run_pytest(*arguments, folder=None):
 
 BROKEN = """
 from fastnn import kernels
-right = kernels.get("cpu").relu_forward
-def wrong(x, out):
-    right(x, out)
-    out[0] += 1
-kernels.get("cpu").relu_forward = wrong
+right = kernels.get("cpu").affine_forward
+def wrong(x, W, b, out):
+    right(x, W, b, out)
+    out[0, 0] += 100
+kernels.get("cpu").affine_forward = wrong
 """
 
 
 def test_a_wrong_kernel_fails_its_benchmark(tmp_path):
     pytest.importorskip("pytest_benchmark")
-    tmp_path.joinpath("broken_relu.py").write_text(BROKEN)
-    which = "(relu-forward-1000- or relu-backward-1000-) and float32 and fastnn"
-    code, out = run_pytest("bench", "--benchmark-disable", "-q", "-k", which, "-p", "broken_relu", folder=tmp_path)
-    assert code == 1 and "1 failed, 1 passed" in out, out
-    assert "fastnn, layers, relu forward, 1000 float32: AssertionError: result 0 is off by 1, " in out
+    tmp_path.joinpath("broken_affine.py").write_text(BROKEN)
+    which = "affine and 100-x-784 and float32 and fastnn"
+    code, out = run_pytest("bench", "--benchmark-disable", "-q", "-k", which, "-p", "broken_affine", folder=tmp_path)
+    assert code == 1 and "1 failed, 1 passed" in out, out  # backward is right
+    assert "fastnn, layers, affine forward, 100 x 784 x 50 float32: AssertionError: result 0 is off by 1e+02" in out
 
 
 def test_plain_pytest_runs_no_benchmark_and_benchmark_only_no_test():
