@@ -69,7 +69,7 @@ class Network(Case):
         return values * np.dtype(self.dtype).itemsize
 
     def inputs(self) -> Inputs:
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(1)  # no unit of relu lies so near to 0 that rounding decides (with seed 0 one does)
 
         def normal(shape: tuple[int, ...], scale: float) -> Array:
             return (scale * rng.standard_normal(shape)).astype(self.dtype)
