@@ -6,11 +6,12 @@ Exit codes: 0 done, 1 an error, 2 wrong usage, 130 stopped by Ctrl-C. An error i
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,10 +25,22 @@ from ._version import __version__
 # MNIST (book 1, chapter 5: 9,600 steps; with 10 seeds, test accuracy 0.967-0.972, 0.970 on average).
 # digits: test accuracy 0.969-0.981 with 13 seeds, in less than a second.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "spiral": {"hidden": 10, "activation": "sigmoid", "lr": 1.0, "batch_size": 30, "epochs": 300},
-    "digits": {"hidden": 100, "activation": "relu", "lr": 0.5, "batch_size": 100, "epochs": 100},
-    "mnist": {"hidden": 50, "activation": "relu", "lr": 0.1, "batch_size": 100, "epochs": 16},
+    "spiral": {"hidden": [10], "activation": "sigmoid", "lr": 1.0, "batch_size": 30, "epochs": 300},
+    "digits": {"hidden": [100], "activation": "relu", "lr": 0.5, "batch_size": 100, "epochs": 100},
+    "mnist": {"hidden": [50], "activation": "relu", "lr": 0.1, "batch_size": 100, "epochs": 16},
 }
+
+# --model: what it takes besides --hidden, and the settings that it does not have from the data set. In an epoch on
+# MNIST, with Adam, simple-conv-net reaches 0.96, deep-conv-net 0.98.
+_CONV = {"hidden": [50], "optimizer": "adam", "epochs": 5}
+_MODELS: dict[str, tuple[set[str], dict[str, Any]]] = {
+    "two-layer-net": ({"activation", "weight_init_std"}, {}),
+    "multi-layer-net": ({"activation", "weight_init_std", "batchnorm", "dropout", "weight_decay"}, {}),
+    "simple-conv-net": ({"weight_init_std"}, {**_CONV, "hidden": [100]}),
+    "deep-conv-net": (set(), _CONV),
+}
+
+_AT_A_TIME = 1000  # samples, where a loss is not learned from
 
 # Names on the command line: what fastnn.optimizer calls them.
 _OPTIMIZERS = {name.lower(): name for name in ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")}
@@ -77,20 +90,31 @@ def _parser() -> argparse.ArgumentParser:
     _profile_command.add_parser(commands)
     train = commands.add_parser(
         "train",
-        help="train a two-layer network and draw how it went",
-        description="Train a network input-hidden-classes and draw how it went.",
-        epilog="Defaults: " + "; ".join(_describe_defaults(name) for name in DEFAULTS) + ".",
+        help="train a network and draw how it went",
+        description="Train a network and draw how it went.",
+        epilog="Defaults: "
+        + "; ".join(_describe_defaults(name, settings) for name, settings in DEFAULTS.items())
+        + "; ".join(["", *(_describe_defaults(name, changes) for name, (_, changes) in _MODELS.items() if changes)])
+        + ".",
     )
     train.add_argument("dataset", choices=list(DEFAULTS), help="mnist is downloaded once if it is not there")
-    train.add_argument("--hidden", type=integer(1), metavar="N", help="units of the hidden layer")
-    train.add_argument("--activation", choices=["sigmoid", "relu"], help="of the hidden layer")
-    train.add_argument("--optimizer", choices=list(_OPTIMIZERS), default="sgd", help="default %(default)s")
+    train.add_argument("--model", choices=list(_MODELS), default="two-layer-net", help="default %(default)s")
+    train.add_argument(
+        "--hidden", type=_integers, metavar="N[,N...]", help="units of the hidden layer; multi-layer-net has several"
+    )
+    train.add_argument("--activation", choices=["sigmoid", "relu"], help="of the hidden layers")
+    train.add_argument("--batchnorm", action="store_true", default=None, help="multi-layer-net: batch normalisation")
+    train.add_argument("--dropout", type=positive, metavar="RATIO", help="multi-layer-net: dropout")
+    train.add_argument("--weight-decay", type=positive, metavar="LAMBDA", help="multi-layer-net: weight decay")
+    train.add_argument("--optimizer", choices=list(_OPTIMIZERS), help="default sgd")
     train.add_argument(
         "--lr", type=positive, metavar="RATE", help="learning rate; but for sgd, the optimizer's own default"
     )
     train.add_argument("--batch-size", type=integer(1), metavar="N", help="rows in a mini-batch")
     train.add_argument("--epochs", type=integer(0), metavar="N", help="passes over the training data")
-    train.add_argument("--weight-init-std", type=positive, metavar="STD", default=0.01, help="default %(default)s")
+    train.add_argument(
+        "--weight-init-std", type=positive, metavar="STD", help="default 0.01; by activation in multi-layer-net"
+    )
     train.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="default %(default)s")
     train.add_argument("--seed", type=integer(0), metavar="N", default=0, help="of weights and order; default 0")
     train.add_argument("--data-dir", metavar="DIR", help="where the four MNIST files are")
@@ -101,8 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _describe_defaults(name: str) -> str:
-    return f"{name}: " + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in DEFAULTS[name].items())
+def _describe_defaults(name: str, settings: dict[str, Any]) -> str:
+    shown = {key: ",".join(map(str, value)) if key == "hidden" else value for key, value in settings.items()}
+    return f"{name}: " + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in shown.items())
+
+
+def _integers(text: str) -> list[int]:
+    return [integer(1)(part) for part in text.split(",")]
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -115,31 +144,36 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def _train(args: argparse.Namespace) -> int:
     if args.data_dir is not None and args.dataset != "mnist":
         raise ValueError(f"--data-dir is for mnist; {args.dataset} comes with fastnn")
-    given = {key: getattr(args, key) for key in DEFAULTS[args.dataset] if getattr(args, key) is not None}
-    settings = DEFAULTS[args.dataset] | given
+    takes, changes = _MODELS[args.model]
+    for option in sorted({"activation", "weight_init_std", "batchnorm", "dropout", "weight_decay"} - takes):
+        if getattr(args, option) is not None:
+            raise ValueError(f"--{option.replace('_', '-')} is not for {args.model}")
+    if args.hidden and len(args.hidden) > 1 and args.model != "multi-layer-net":
+        raise ValueError(f"--hidden: expected one number for {args.model}, got {len(args.hidden)}")
+    defaults = {"optimizer": "sgd", **DEFAULTS[args.dataset], **changes}
+    settings = defaults | {key: getattr(args, key) for key in defaults if getattr(args, key) is not None}
     out = None if args.no_plot else Path(args.out)
     _check_destinations(out, args.save)
 
     from . import optimizer as optimizers
-    from .models import TwoLayerNet
     from .trainer import Trainer
 
     say = (lambda *_, **__: None) if args.quiet else print
     (x_train, t_train), test = _load(args.dataset, args.data_dir, args.dtype)
     classes = t_train.shape[1] if t_train.ndim == 2 else int(t_train.max()) + 1
-
-    def new_model(rng: Any) -> TwoLayerNet:
-        std, activation = args.weight_init_std, settings["activation"]
-        return TwoLayerNet(x_train.shape[1], settings["hidden"], classes, std, activation, args.dtype, rng)
+    if args.model.endswith("conv-net"):
+        x_train = _as_images(x_train, args)
+        test = test and (_as_images(test[0], args), test[1])
+    new_model, network = _model_of(args, settings, x_train.shape[1:], classes)
 
     def new_optimizer() -> Any:
-        make = getattr(optimizers, _OPTIMIZERS[args.optimizer])
-        return make() if args.optimizer != "sgd" and args.lr is None else make(settings["lr"])
+        make = getattr(optimizers, _OPTIMIZERS[settings["optimizer"]])
+        return make() if settings["optimizer"] != "sgd" and args.lr is None else make(settings["lr"])
 
     say(
         f"{args.dataset}: {len(x_train)} samples to learn from, {len(test[0]) if test else 'none'} to test; network "
-        f"{x_train.shape[1]}-{settings['hidden']}-{classes}, {settings['activation']}, {args.dtype}; "
-        f"{_OPTIMIZERS[args.optimizer]} with lr {new_optimizer().lr:g}, batches of {settings['batch_size']}, "
+        f"{network}, {args.dtype}; {_OPTIMIZERS[settings['optimizer']]} with lr {new_optimizer().lr:g}, "
+        f"batches of {settings['batch_size']}, "
         f"{settings['epochs']} epochs, seed {args.seed}"
     )
     evaluation = test or (x_train, t_train)
@@ -166,7 +200,7 @@ def _train(args: argparse.Namespace) -> int:
     )
     seconds = time.perf_counter() - start
 
-    loss, accuracy = float(model.loss(x_train, t_train)), float(model.accuracy(*evaluation))
+    loss, accuracy = _mean_loss(model, x_train, t_train), float(model.accuracy(*evaluation))
     accuracy_of = "test accuracy" if test else "accuracy"
     epochs = trainer.current_epoch
     print(f"final loss {loss:.4f}, {accuracy_of} {accuracy:.4f} after {epochs} epochs in {seconds:.1f} s")
@@ -177,6 +211,52 @@ def _train(args: argparse.Namespace) -> int:
         for path in _draw(out, args.dataset, f"{args.dataset}: {accuracy_of} {accuracy:.3f}", trainer, evaluation):
             print(f"wrote {path}")
     return 130 if trainer.interrupted else 0
+
+
+def _as_images(x: Any, args: argparse.Namespace) -> Any:
+    side = math.isqrt(x.shape[1])
+    if args.dataset == "spiral":
+        raise ValueError(f"--model: {args.model} needs images; spiral has points")
+    return x.reshape(-1, 1, side, side)
+
+
+def _model_of(
+    args: argparse.Namespace, settings: dict[str, Any], shape: tuple[int, ...], classes: int
+) -> tuple[Callable[[Any], Any], str]:
+    """A function that makes the model, given a source of random numbers; and what to call it."""
+    from . import models
+
+    hidden, activation, dtype = settings["hidden"], settings["activation"], args.dtype
+    std = 0.01 if args.weight_init_std is None else args.weight_init_std
+    if args.model == "simple-conv-net":
+        return (
+            lambda rng: models.SimpleConvNet(shape, hidden_size=hidden[0], weight_init_std=std, dtype=dtype, rng=rng),
+            f"SimpleConvNet with {hidden[0]} hidden units",
+        )
+    if args.model == "deep-conv-net":
+        return (
+            lambda rng: models.DeepConvNet(shape, hidden_size=hidden[0], dtype=dtype, rng=rng),
+            f"DeepConvNet with {hidden[0]} hidden units",
+        )
+    name = f"{shape[0]}-{'-'.join(map(str, hidden))}-{classes}, {activation}"
+    if args.model == "two-layer-net":
+        return lambda rng: models.TwoLayerNet(shape[0], hidden[0], classes, std, activation, dtype, rng), name
+    options = {
+        "activation": activation,
+        "weight_init_std": args.weight_init_std or activation,
+        "weight_decay_lambda": args.weight_decay or 0.0,
+        "use_dropout": args.dropout is not None,
+        "dropout_ratio": args.dropout,
+        "use_batchnorm": bool(args.batchnorm),
+    }
+    return lambda rng: models.MultiLayerNetExtend(shape[0], hidden, classes, **options, dtype=dtype, rng=rng), name
+
+
+def _mean_loss(model: Any, x: Any, t: Any) -> float:
+    """The loss of all samples, a part at a time: what layers keep of images takes memory."""
+    starts = range(0, len(x), _AT_A_TIME)
+    losses = [float(model.loss(x[i : i + _AT_A_TIME], t[i : i + _AT_A_TIME])) for i in starts]
+    return float(np.average(losses, weights=[min(_AT_A_TIME, len(x) - i) for i in starts]))
 
 
 def _check_destinations(out: Path | None, save: str | None) -> None:
@@ -225,8 +305,8 @@ def _prepare_kernels(model: Any, optimizer: Any, x: Any, t: Any, evaluation: Any
     say("Preparing kernels ..." if before else "Compiling kernels for this CPU ...", end="", flush=True)
     start = time.perf_counter()
     Trainer(model, optimizer).fit(x[:batch_size], t[:batch_size], 1, batch_size, verbose=False, rng=0)
-    model.loss(x, t)
-    model.accuracy(*evaluation)
+    _mean_loss(model, x[:_AT_A_TIME], t[:_AT_A_TIME])
+    model.accuracy(evaluation[0][:batch_size], evaluation[1][:batch_size])
     compiled = count_compiled_kernels() - before
     kept = f" ({compiled} compiled and kept for the next time)" if compiled > 0 else ""
     say(f" {time.perf_counter() - start:.1f} s{kept}", flush=True)

@@ -236,7 +236,7 @@ def plot_predictions(
     ----------
     model : object with predict(x) -> scores
         The scores are (M, C).
-    x : (N, H * H) array
+    x : (N, H * H) or (N, 1, H, H) array
         Flattened square images; the first ``rows * columns`` are drawn, light on dark ground shown as ink on paper.
     t : (N,) class indices or (N, C) one-hot
         Their classes.
@@ -261,8 +261,8 @@ def plot_predictions(
         If matplotlib is not installed.
     """
     data, labels = np.asarray(x), np.asarray(t)
-    side = math.isqrt(data.shape[1]) if data.ndim == 2 else 0
-    if len(data) == 0 or side == 0 or side * side != data.shape[1]:
+    side = math.isqrt(math.prod(data.shape[1:]))
+    if len(data) == 0 or data.shape[1:] not in ((side * side,), (1, side, side)):
         raise ValueError(f"plot_predictions: x must be (N, H * H) flattened square images, got shape {data.shape}")
     if labels.ndim not in (1, 2) or len(labels) != len(data):
         raise ValueError(f"plot_predictions: t must be {len(data)} classes or one-hot rows, got shape {labels.shape}")

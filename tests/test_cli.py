@@ -70,6 +70,42 @@ def test_optimizers(capsys, options, said):
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            "digits --model simple-conv-net --hidden 20",
+            "network SimpleConvNet with 20 hidden units, float32; Adam with",
+        ),
+        (
+            "spiral --model multi-layer-net --hidden 8,6 --batchnorm --dropout 0.2 --weight-decay 0.001",
+            "network 2-8-6-3, sigmoid, float32; SGD with",
+        ),
+    ],
+)
+def test_models(capsys, tmp_path, arguments, said):
+    options = [] if arguments.startswith("digits") else ["--no-plot"]
+    assert cli.main(["train", *arguments.split(), "--epochs", "1", "--out", str(tmp_path), *options]) == 0
+    out = capsys.readouterr().out
+    assert said in out
+    assert (tmp_path / "digits-predictions.png").exists() == (not options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("spiral --model simple-conv-net", "--model: simple-conv-net needs images; spiral has points"),
+        ("digits --model deep-conv-net --activation relu", "--activation is not for deep-conv-net"),
+        ("digits --dropout 0.5", "--dropout is not for two-layer-net"),
+        ("digits --hidden 3,4", "--hidden: expected one number for two-layer-net, got 2"),
+        ("digits --model multi-layer-net --dropout 1.5", "Dropout: dropout_ratio must be in [0, 1), got 1.5"),
+    ],
+)
+def test_options_that_do_not_fit_the_model(capsys, arguments, message):
+    assert cli.main(["train", *arguments.split(), "--no-plot", "--quiet"]) == 1
+    assert capsys.readouterr().err == f"fastnn: error: {message}\n"
+
+
 def test_digits(capsys, tmp_path):
     assert cli.main(["train", "digits", "--out", str(tmp_path / "a" / "b")]) == 0
     out = capsys.readouterr().out
