@@ -95,7 +95,8 @@ def convolve_row(tile, plan, phase, y, terms, copy, copied, packed, vectors, to,
     weights = packed + (1 + phase[TERMS_AT] + taps_first * phase[ROW_TERMS]) * width * size
     place = copy + (top + taps_first * tap_row - copied) * plan.channels * plan.pitch * size
     # Tiles of equal height, or one row more: a last tile of few rows would be slow.
-    tiles = (columns + TILE_ROWS - 1) // TILE_ROWS
+    highest = 2 * TILE_ROWS // vectors
+    tiles = (columns + highest - 1) // highest
     height, taller = columns // tiles, columns % tiles
     x = 0
     for number in range(tiles):

@@ -24,7 +24,8 @@ def stripe_weights(tile, plan, taps, terms, y0, y1, copy, copied, dout, vectors,
     """
     size, floor, width = itemsize(one), -infinity_of(one), vectors * lanes(one)
     row_bytes = plan.channels * plan.pitch * size
-    tiles = (taps.run + TILE_ROWS - 1) // TILE_ROWS
+    highest = 2 * TILE_ROWS // vectors
+    tiles = (taps.run + highest - 1) // highest
     height, taller = taps.run // tiles, taps.run % tiles
     for r in range(taps.rows):
         shift = plan.first_row + r * taps.row_step  # output row y sees row y · row_step + shift of the image

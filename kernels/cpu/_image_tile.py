@@ -111,11 +111,11 @@ def _image_tile(typing, rows, vectors, depth, a, a_row, b, terms, c, c_row, star
     def code(context, builder, signature, args):
         rows, vectors, *operands = args
         end = builder.append_basic_block("tile_end")
-        choice = builder.switch(builder.add(rows, builder.mul(vectors, _int(TILE_ROWS))), end)
+        choice = builder.switch(builder.add(rows, builder.mul(vectors, _int(2 * TILE_ROWS))), end)
         for width in (1, 2):
-            for height in range(1, TILE_ROWS + 1):
+            for height in range(1, 2 // width * TILE_ROWS + 1):
                 case = builder.append_basic_block("tile_case")
-                choice.add_case(_int(width * TILE_ROWS + height), case)
+                choice.add_case(_int(width * 2 * TILE_ROWS + height), case)
                 builder.position_at_end(case)
                 builder.call(_emit_tile(builder.module, floor, height, width), operands)
                 builder.branch(end)
@@ -126,7 +126,7 @@ def _image_tile(typing, rows, vectors, depth, a, a_row, b, terms, c, c_row, star
 
 
 def _tile(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor):
-    """One tile of `rows` (1..TILE_ROWS) by `vectors` (1 or 2).
+    """One tile of `rows` by `vectors` (1 or 2): up to TILE_ROWS of two vectors, or twice as many of one.
 
     depth: the number of terms. a, b, terms, c, start: addresses. terms: pairs of int64, which like a_row, c_row and
     start_row count elements.
