@@ -27,6 +27,8 @@ from .kernels import get_num_threads, set_num_threads, threads  # noqa: E402
 
 __all__ = [
     "FileFormatError",
+    "MLPClassifier",
+    "MLPRegressor",
     "Roofline",
     "ThroughputProfile",
     "__version__",
@@ -40,10 +42,18 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ._roofline import Roofline, roofline
+    from .estimators import MLPClassifier, MLPRegressor
     from .profiling import ThroughputProfile, profile
 
-# For those who measure: imported when first asked for.
-_LATE = {"Roofline": "_roofline", "roofline": "_roofline", "ThroughputProfile": "profiling", "profile": "profiling"}
+# Imported when first asked for: few need them, and scikit-learn takes a second, if it is there.
+_LATE = {
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
+    "Roofline": "_roofline",
+    "ThroughputProfile": "profiling",
+    "profile": "profiling",
+    "roofline": "_roofline",
+}
 
 
 def __getattr__(name: str) -> Any:
