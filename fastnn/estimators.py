@@ -43,15 +43,15 @@ class _Adam(Adam):
         super().__init__(lr, beta1, beta2)
         self.epsilon = epsilon
 
-    def _of_rule(self, t: int) -> tuple[float, ...]:
-        return (*super()._of_rule(t)[:-1], self.epsilon)
+    def _row(self, t: int) -> tuple[float, ...]:
+        return (*super()._row(t)[:-1], self.epsilon)
 
 
 class _Nesterov(Nesterov):
     """As scikit-learn has it: param <- param + momentum · v - lr · grad."""
 
-    def _of_rule(self, t: int) -> tuple[float, ...]:
-        return (self.lr, self.momentum, self.momentum, self.lr)
+    def _row(self, t: int) -> tuple[float, ...]:
+        return (*super()._row(t)[:-2], self.momentum, self.lr)
 
 
 class _MLP(BaseEstimator):  # type: ignore[misc]

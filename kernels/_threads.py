@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import operator
 import os
 import threading
@@ -13,10 +14,14 @@ class _Limit(threading.local):
     """Of each Python thread; found at its first call, since a spawned process learns late that it is a worker."""
 
     @functools.cached_property
-    def threads(self) -> int | None:
-        """None: as many as Numba has. A worker of a pool has the others beside it, and one thread of its own."""
+    def threads(self) -> int:
+        """All that Numba has; one for the worker of a pool, which has the others beside it."""
         told = any(name in os.environ for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"))
-        return None if told or parent_process() is None else 1
+        if forked or (parent_process() is not None and not told):
+            return 1
+        import numba
+
+        return int(numba.config.NUMBA_NUM_THREADS)
 
 
 limit = _Limit()
@@ -26,6 +31,8 @@ forked = False  # OpenMP ends a forked child at its first parallel region: it ha
 def _after_fork() -> None:
     global forked
     forked = True
+    limit.threads = 1
+    logging.getLogger("fastnn").info("process %d was forked: its kernels run on one thread", os.getpid())
 
 
 if hasattr(os, "register_at_fork"):
@@ -77,9 +84,7 @@ def get_num_threads() -> int:
     >>> fastnn.get_num_threads() >= 1
     True
     """
-    import numba
-
-    return 1 if forked or limit.threads == 1 else numba.get_num_threads()
+    return limit.threads
 
 
 @contextlib.contextmanager
@@ -95,10 +100,10 @@ def threads(n: int) -> Iterator[None]:
     """
     import numba
 
-    before = limit.threads, numba.get_num_threads()
+    before, of_numba = limit.threads, numba.get_num_threads()
     set_num_threads(n)
     try:
         yield
     finally:
-        limit.threads = before[0]
-        numba.set_num_threads(before[1])
+        limit.threads = before
+        numba.set_num_threads(of_numba)

@@ -1,12 +1,12 @@
 """Whole training steps and predictions of one call, against the reference in float64."""
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from fastnn import kernels
 from fastnn.kernels import cpu, ref
 from tests.tolerances import TOL
 
@@ -142,14 +142,13 @@ def test_any_network(kinds, sizes, n, dtype, label_kind, transposed, seed):
 def test_threads_do_not_change_a_bit(network, dtype, max_norm, monkeypatch):
     monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", 0)
     results = []
-    for threads in sorted({1, 2, numba.config.NUMBA_NUM_THREADS}):
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    for threads in range(1, kernels.get_num_threads() + 1):
         own = stages(*network, dtype)
         x = np.random.default_rng(0).standard_normal((150, network[0][0])).astype(dtype)
         t, t_rows = labels(150, network[0][-1], "indices", dtype)
-        losses = train(cpu, own, x, t, t_rows, np.random.default_rng(0).permutation(150), 50, max_norm=max_norm)
+        with kernels.threads(threads):
+            losses = train(cpu, own, x, t, t_rows, np.random.default_rng(0).permutation(150), 50, max_norm=max_norm)
         results.append([losses, *(a for stage in own for a in stage if isinstance(a, np.ndarray))])
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
     for result in results[1:]:
         for a, b in zip(result, results[0], strict=True):
             assert_array_equal(a, b)
@@ -198,15 +197,14 @@ def test_adam_with_weight_decay(transposed, max_norm, monkeypatch):
     t = labels(n, 10, "indices", "float64")
     numbers = np.array([[0.1, 0.99, lr, 0.1, 0.001, 1e-7] for lr in (0.1, 0.2)])
     results = []
-    for k, threads in [(ref, 1), (cpu, 1), (cpu, numba.config.NUMBA_NUM_THREADS)]:
-        numba.set_num_threads(threads)
+    for k, threads in [(ref, 1), (cpu, 1), (cpu, kernels.get_num_threads())]:
         own = stages(*network, "float64", transposed=transposed)
         states = [tuple(np.ones(p.shape) for _ in range(2)) for stage in own for p in stage[:2]]
         plan = k.mlp_plan(own, "adam", states)
         losses, order = np.empty(2), np.arange(2 * n) % n
-        k.mlp_train(plan, k.mlp_workspace(plan, n, "float64"), x, *t, order, n, numbers, max_norm, losses)
+        with kernels.threads(threads):
+            k.mlp_train(plan, k.mlp_workspace(plan, n, "float64"), x, *t, order, n, numbers, max_norm, losses)
         results.append([losses, *(a for stage in own for a in stage[:4]), *(a for state in states for a in state)])
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
     for want, serial, parallel in zip(*results, strict=True):
         assert_allclose(serial, want, rtol=1e-9, atol=1e-12)
         assert_array_equal(serial, parallel)

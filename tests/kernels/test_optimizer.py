@@ -1,12 +1,12 @@
 """One step of many parameters: the same bits as NumPy, for any number of threads."""
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from fastnn import kernels
 from fastnn.kernels import cpu, ref
 from fastnn.kernels.cpu import optimizer
 from tests.tolerances import TOL
@@ -61,10 +61,9 @@ def test_the_same_bits_as_numpy(rule, dtype, shapes, decay, keep, seed):
 @pytest.mark.parametrize("max_norm", [0.0, 0.5])
 def test_threads_do_not_change_a_bit(rule, dtype, max_norm):
     shapes, results = [(LARGE,), (3,), (50, 77)], []
-    for threads in sorted({1, 2, numba.config.NUMBA_NUM_THREADS}):
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        results.append(update(cpu, rule, arrays(rule, shapes, dtype), 0.1, 0.9, max_norm))
-    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    for n in range(1, kernels.get_num_threads() + 1):
+        with kernels.threads(n):
+            results.append(update(cpu, rule, arrays(rule, shapes, dtype), 0.1, 0.9, max_norm))
     want = update(ref, rule, arrays(rule, shapes, dtype), 0.1, 0.9, max_norm)
     for result in results:
         for a, b, c in zip(result, results[0], want, strict=True):
