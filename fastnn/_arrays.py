@@ -27,15 +27,16 @@ def kernels_for(x: Array) -> ModuleType:
     return kernels.get("cpu") if type(x) is np.ndarray else kernels.for_array(x)
 
 
-class _AtOnce(dict[str, Callable[..., bool]]):
-    """The kernels that take small arrays as users have them, by name: see kernels/cpu/_elementwise.py.
+class _AtOnce(dict[str, Callable[..., Any]]):
+    """The kernels that take small arrays as users have them, by name: see kernels/cpu/_objects.py.
 
-    ``AT_ONCE["relu_forward"](x, out)`` is True where all was as it should be, and the work is done. Otherwise nothing
-    has happened, and the usual way, with its checks, conversions and errors, is to be gone. Not for ``config.GPU``.
+    ``AT_ONCE["relu_forward"](x, out)`` is True where all was as it should be, and the work is done; that of a loss,
+    given (x, t, dx), is its value. Otherwise they are False, and the usual way, with checks, conversions and errors,
+    is to be gone. Not for ``config.GPU``.
     """
 
-    def __missing__(self, name: str) -> Callable[..., bool]:
-        at_once: Callable[..., bool] | None = getattr(kernels.get("cpu"), name).at_once
+    def __missing__(self, name: str) -> Callable[..., Any]:
+        at_once: Callable[..., Any] | None = getattr(kernels.get("cpu"), name).at_once
         if at_once is None:  # not compiled yet
             return lambda *args: False
         self[name] = at_once

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import Array
+from .. import config
+from .._arrays import AT_ONCE, Array
 from .layer import Layer
 
 
@@ -17,6 +18,8 @@ class Loss(Layer):
         The result of the last ``forward``.
     """
 
+    _kernel: str  # its name
+
     def __init__(self) -> None:
         super().__init__()
         self._dx: Array | None = None  # what the next backward gives away
@@ -25,6 +28,17 @@ class Loss(Layer):
     def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> float:
         """Write the gradient of the loss into dx, and return the loss."""
         raise NotImplementedError
+
+    def _forward_at_once(self, x: Any, t: Any) -> Any:
+        """The loss of small arrays that need no checks; else False, and it remains to be computed."""
+        self._dx = None
+        dx = self._input_grads.spare()
+        if dx is None or config.GPU:
+            return False
+        loss = AT_ONCE[self._kernel](x, t, dx)
+        if loss is not False:
+            self._saved, self._dx, self.loss = (x, t), dx, (loss := np.float64(loss))
+        return loss
 
     def _forward(self, x: Array, t: Array) -> Any:
         self._saved = self._dx = None

@@ -29,6 +29,8 @@ class MeanSquaredError(Loss):
            [2.]])
     """
 
+    _kernel = "mean_squared_error"
+
     def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
         """The mean over all elements.
 
@@ -49,6 +51,8 @@ class MeanSquaredError(Loss):
         ValueError
             For an empty batch, or targets of another shape.
         """
+        if (loss := self._forward_at_once(x, t)) is not False:
+            return loss
         x = as_batch(x, "MeanSquaredError")
         return self._forward(x, as_targets(t, x, "MeanSquaredError"))
 

@@ -29,6 +29,8 @@ class SigmoidWithLoss(Loss):
     array([-0.25,  0.  ])
     """
 
+    _kernel = "sigmoid_with_loss"
+
     @property
     def y(self) -> Array | None:
         """The probabilities sigmoid(x) of the last ``forward``, computed when asked for, from the x it was given."""
@@ -59,6 +61,8 @@ class SigmoidWithLoss(Loss):
         ValueError
             For an empty batch, or labels of another shape or outside [0, 1].
         """
+        if (loss := self._forward_at_once(x, t)) is not False:
+            return loss
         x = as_batch(x, "SigmoidWithLoss")
         return self._forward(x, as_targets(t, x, "SigmoidWithLoss"))
 

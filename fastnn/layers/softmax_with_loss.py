@@ -49,6 +49,8 @@ class SoftmaxWithLoss(Loss):
     0.2877
     """
 
+    _kernel = "softmax_with_loss"
+
     def __init__(
         self, *, weight: ArrayLike | None = None, ignore_index: int | None = None, label_smoothing: float = 0.0
     ) -> None:
@@ -60,6 +62,7 @@ class SoftmaxWithLoss(Loss):
             raise ValueError(f"{_WHO}: label_smoothing must lie in [0, 1], got {label_smoothing}")
         self._ignore_index = None if ignore_index is None else operator.index(ignore_index)
         self._label_smoothing = float(label_smoothing)
+        self._is_plain = not self.options
 
     @property
     def options(self) -> list[str]:
@@ -103,6 +106,8 @@ class SoftmaxWithLoss(Loss):
         TypeError
             For class indices that are not integers.
         """
+        if self._is_plain and (loss := self._forward_at_once(x, t)) is not False:
+            return loss
         x = as_scores(x, _WHO)
         labels = as_labels_unread(t, x, _WHO)
         if self._weight is not None and self._weight.size != x.shape[-1]:

@@ -9,16 +9,11 @@
 makes the kernel ``sigmoid_forward(x, out)`` of arrays of any shape. The first argument may be float16, which `widen`
 reads as float32, in which all else then is. The output, the last, may be one of the inputs, or overlaps none.
 
-A call by way of Numba's dispatcher takes 0.3 µs, as long as the work on a thousand elements. So each kernel has a twin,
-``kernel.at_once``, which Python calls as a C function: it looks at its arguments itself, and either does the work,
-for small arrays that are as they should be, or answers False, and nothing has happened. (None before the first call.)
+Small arrays go past Numba's dispatcher: see _objects.py for ``kernel.at_once``.
 """
 
-import ctypes
 import functools
 import inspect
-import sys
-import sysconfig
 
 import numpy as np
 from llvmlite import ir
@@ -26,8 +21,30 @@ from numba import prange, types
 from numba.extending import intrinsic, overload
 
 from ._jit import c_function, jit, parallel_twin, run
+from ._objects import (
+    DATA,
+    DESCR,
+    FLAGS,
+    FLOAT,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    NDARRAY,
+    OWN,
+    SHAPE,
+    TYPE,
+    VALUE,
+    WRITEABLE,
+    boolean,
+    is_plain,
+    ndim,
+    python_function,
+    read,
+    same_shape,
+    table_of,
+)
 from ._simd import VECTORS
-from ._tile import call, store
+from ._tile import call
 
 
 @intrinsic
@@ -95,7 +112,7 @@ def elementwise(parallel_above, scalars=()):
 
     def decorate(loop):
         names = list(inspect.signature(loop).parameters)[:-1]
-        table = np.array([*map(id, _OBJECTS), parallel_above, len(names), *[0] * len(_DTYPES)], np.int64)
+        table = table_of(parallel_above, len(names), *[0] * len(_DTYPES))
         loops = {}
 
         def compiled(dtype):
@@ -106,7 +123,7 @@ def elementwise(parallel_above, scalars=()):
                     elements[0] = types.uint16
                 loops[dtype] = c_function(types.void(*map(types.CPointer, elements), types.intp), loop)
                 table[_LOOPS // 8 + _DTYPES.index(dtype)] = loops[dtype].address
-                kernel.at_once = kernel.at_once or _python_function(table)
+                kernel.at_once = kernel.at_once or python_function(_at_once, table)
             return loops[dtype].address
 
         @functools.wraps(loop)
@@ -132,10 +149,6 @@ def elementwise(parallel_above, scalars=()):
         return kernel
 
     return decorate
-
-
-def _never(*args):
-    return False
 
 
 _CHUNK = 64  # elements: shares are multiples of it, so that threads do not write into the same piece of cache
@@ -177,114 +190,51 @@ def _share_4(loop, x, y, z, out, parts):
 
 _SHARED = {n: (jit(f), parallel_twin(f)) for n, f in ((2, _share_2), (3, _share_3), (4, _share_4))}
 
-# What `_at_once` must know of CPython's and NumPy's objects: where their fields lie, in bytes. They belong to the
-# binary interfaces of both and have not moved in twenty years; `_layout_is_known` looks before they are relied upon.
-_TYPE, _VALUE, _DATA, _NDIM, _SHAPE, _DESCR, _FLAGS = 8, 16, 16, 24, 32, 56, 64
-_CONTIGUOUS_ALIGNED, _WRITEABLE = 0x101, 0x400
+# The table of `_at_once`: loops by dtype.
 _DTYPES = [np.dtype("float32"), np.dtype("float64"), np.dtype("float16")]
-# The table that is handed to it: objects by their addresses, which differ from process to process; loops by dtype.
-_OBJECTS = [np.ndarray, float, True, False, *_DTYPES]
-_NDARRAY, _FLOAT, _TRUE, _FALSE, _FLOAT32, _FLOAT64, _FLOAT16, _LIMIT_OF_SIZE, _COUNT, _LOOPS = range(0, 80, 8)
-_COUNTED = sys.version_info < (3, 12)  # True and False have reference counts, too; later they are immortal
-
-
-@functools.cache
-def _layout_is_known():
-    def field(obj, offset, kind):
-        return kind.from_address(id(obj) + offset).value
-
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED") or sys.maxsize < 2**32:
-        return False
-    a, b = np.zeros((3, 5), "float32"), np.zeros((2, 3, 4), "float64")[:, ::2]
-    b.flags.writeable = False
-    pointer, number = ctypes.c_int64, ctypes.c_int32
-    return field(0.7, _VALUE, ctypes.c_double) == 0.7 and all(
-        field(array, _TYPE, pointer) == id(np.ndarray)
-        and field(array, _DATA, pointer) == array.ctypes.data
-        and field(array, _NDIM, number) == array.ndim
-        and tuple((pointer * array.ndim).from_address(field(array, _SHAPE, pointer))) == array.shape
-        and field(array, _DESCR, pointer) == id(array.dtype)
-        and field(array, _FLAGS, number) == array.flags.num
-        for array in (a, b)
-    )
-
-
-@intrinsic
-def _read(typing_context, address, offset):
-    """The 64-bit integer so many bytes behind an address."""
-
-    def code(context, builder, signature, args):
-        return builder.load(builder.inttoptr(builder.add(*args), ir.IntType(64).as_pointer()))
-
-    return types.intp(types.intp, types.intp), code
-
-
-@jit
-def _low(number):
-    return number & 0xFFFFFFFF
-
-
-@jit
-def _is_plain(table, obj, dtype):
-    """Whether an object is an array as kernels take it, of this dtype."""
-    return (
-        _read(obj, _TYPE) == _read(table, _NDARRAY)
-        and _read(obj, _DESCR) == dtype
-        and _read(obj, _FLAGS) & _CONTIGUOUS_ALIGNED == _CONTIGUOUS_ALIGNED
-    )
-
-
-@jit
-def _same_shape(a, b):
-    ndim = _low(_read(a, _NDIM))
-    if _low(_read(b, _NDIM)) != ndim:
-        return False
-    same = True
-    for i in range(ndim):
-        same &= _read(_read(a, _SHAPE), 8 * i) == _read(_read(b, _SHAPE), 8 * i)
-    return same
+_LIMIT_OF_SIZE, _COUNT, _LOOPS = range(OWN, OWN + 24, 8)
 
 
 @jit
 def _work(table, args, count):
     """Do what is asked if it is small and simple; whether it was done."""
-    if count != _read(table, _COUNT):
+    if count != read(table, _COUNT):
         return False
-    x, out = _read(args, 0), _read(args, 8 * (count - 1))
-    if _read(x, _TYPE) != _read(table, _NDARRAY):
+    x, out = read(args, 0), read(args, 8 * (count - 1))
+    if read(x, TYPE) != read(table, NDARRAY):
         return False
-    dtype, loops = _read(x, _DESCR), table + _LOOPS
+    dtype, loops = read(x, DESCR), table + _LOOPS
     computed, size, half = dtype, 4, False
-    if dtype == _read(table, _FLOAT32):
-        loop = _read(loops, 0)
-    elif dtype == _read(table, _FLOAT64):
-        loop, size = _read(loops, 8), 8
-    elif dtype == _read(table, _FLOAT16):
-        loop, computed, half = _read(loops, 16), _read(table, _FLOAT32), True
+    if dtype == read(table, FLOAT32):
+        loop = read(loops, 0)
+    elif dtype == read(table, FLOAT64):
+        loop, size = read(loops, 8), 8
+    elif dtype == read(table, FLOAT16):
+        loop, computed, half = read(loops, 16), read(table, FLOAT32), True
     else:
         return False
-    if loop == 0 or not _is_plain(table, x, dtype):
+    if loop == 0 or not is_plain(table, x, dtype):
         return False
     n = 1
-    for i in range(_low(_read(x, _NDIM))):
-        n *= _read(_read(x, _SHAPE), 8 * i)
-    if n > _read(table, _LIMIT_OF_SIZE):
+    for i in range(ndim(x)):
+        n *= read(read(x, SHAPE), 8 * i)
+    if n > read(table, _LIMIT_OF_SIZE):
         return False
-    if not (_is_plain(table, out, computed) and _same_shape(x, out) and _read(out, _FLAGS) & _WRITEABLE):
+    if not (is_plain(table, out, computed) and same_shape(x, out) and read(out, FLAGS) & WRITEABLE):
         return False
-    to, middle, last = _read(out, _DATA), 0, 0
+    to, middle, last = read(out, DATA), 0, 0
     for i in range(count - 1):
-        arg = _read(args, 8 * i)
-        if i > 0 and _read(arg, _TYPE) == _read(table, _FLOAT):
-            data = arg + _VALUE
-        elif i > 0 and not (_is_plain(table, arg, computed) and _same_shape(x, arg)):
+        arg = read(args, 8 * i)
+        if i > 0 and read(arg, TYPE) == read(table, FLOAT):
+            data = arg + VALUE
+        elif i > 0 and not (is_plain(table, arg, computed) and same_shape(x, arg)):
             return False
         else:
-            data = _read(arg, _DATA)
+            data = read(arg, DATA)
             if abs(data - to) < n * size and (data != to or half):  # overlap in part
                 return False
         middle, last = (data, last) if i == 1 else (middle, data)
-    x = _read(x, _DATA)
+    x = read(x, DATA)
     if count == 2:
         call(loop, x, to, n)
     elif count == 3:
@@ -295,35 +245,6 @@ def _work(table, args, count):
 
 
 def _at_once(table, args, count):
-    """What Python calls (METH_FASTCALL): `table`, an array, as self; the address of the arguments, and how many."""
-    table = _read(table, _DATA)
-    answer = _read(table, _TRUE if _work(table, args, count) else _FALSE)
-    if _COUNTED:
-        store(answer, 0, _read(answer, 0) + 1)
-    return answer
-
-
-class _MethodDef(ctypes.Structure):
-    """CPython's description of a C function."""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("doc", ctypes.c_char_p),
-    )
-
-
-@functools.cache
-def _method():
-    compiled = c_function(types.intp(types.intp, types.intp, types.intp), _at_once)
-    return compiled, _MethodDef(b"at_once", compiled.address, 0x80, None)  # METH_FASTCALL
-
-
-def _python_function(table):
-    """`_at_once` with the table of one kernel."""
-    if not _layout_is_known():
-        return _never
-    new = ctypes.pythonapi.PyCFunction_NewEx
-    new.argtypes, new.restype = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p), ctypes.py_object
-    return new(ctypes.addressof(_method()[1]), table, None)
+    """What Python calls; see _objects.py."""
+    table = read(table, DATA)
+    return boolean(table, _work(table, args, count))

@@ -229,7 +229,7 @@ def _expm1_negative_64(x):
 
 
 exp = _either(_exp_32, _exp_64)
-_exp_negative = _either(_exp_negative_32, _exp_negative_64)  # exp(x) for x <= 0
+exp_negative = _either(_exp_negative_32, _exp_negative_64)  # exp(x) for x <= 0
 expm1_negative = _either(_expm1_negative_32, _expm1_negative_64)  # exp(x) - 1 for x <= 0
 
 _SUBNORMAL_32, _UP_32, _DOWN_32 = _F(1.17549435e-38), _F(8388608.0), _F(-23.0)  # below it: multiply by 2^23 first
@@ -320,13 +320,13 @@ def _log1p_64(z):
 
 
 log = _either(_log_32, _log_64)
-_log1p = _either(_log1p_32, _log1p_64)  # log(1 + z) for 0 <= z <= 1
+log1p = _either(_log1p_32, _log1p_64)  # log(1 + z) for 0 <= z <= 1
 
 
 @jit(fastmath=_EXACT)
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
-    z, one = _exp_negative(-abs(x)), one_of(x)
+    z, one = exp_negative(-abs(x)), one_of(x)
     return (z if x < zero_of(x) else one) / (one + z)
 
 
@@ -341,7 +341,7 @@ def tanh(x):
 def softplus(x):
     """log(1 + exp(x))."""
     zero = zero_of(x)
-    return (zero if x < zero else x) + _log1p(_exp_negative(-abs(x)))
+    return (zero if x < zero else x) + log1p(exp_negative(-abs(x)))
 
 
 # Weighted least squares at Chebyshev points, in 70 digits. From |x| = 4 (float32) and 6 (float64) on, erf is 1.
@@ -408,7 +408,7 @@ def erf(x):
     """The error function."""
     one = one_of(x)
     above, most = abs(x) - one, _up_to_3_or_5(x)
-    outer = one - _exp_negative(_erf_outer(most if above > most else above))
+    outer = one - exp_negative(_erf_outer(most if above > most else above))
     return _select(above < zero_of(x), fma(x, _erf_inner(x * x), x), _copysign(outer, x))
 
 

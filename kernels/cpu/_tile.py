@@ -331,6 +331,49 @@ def copy_bytes(typing, to, source, count):
 
 
 @intrinsic
+def prefetch(typing, address):
+    """Have the cache line at an address fetched into the second-level cache; the address need not exist."""
+
+    def code(context, builder, signature, args):
+        constants = [ir.Constant(_I32, n) for n in (0, 2, 1)]  # to read, not into the first level, data
+        function = ir.FunctionType(ir.VoidType(), [_BYTE_POINTER] + 3 * [_I32])
+        function = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
+        builder.call(function, [builder.inttoptr(args[0], _BYTE_POINTER), *constants])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), code
+
+
+@intrinsic
+def scale_past_caches(typing, to, source, factor):
+    """Write factor times the vector at `source` to `to`, a multiple of a vector's bytes, and not into the caches.
+
+    Before anybody else is told of it, there must be a `fence`.
+    """
+
+    def code(context, builder, signature, args):
+        v = _Vector(builder, factor)
+        value = builder.fmul(v.load(v.pointer(args[1])), v.splat(args[2]))
+        stored = builder.store(value, builder.bitcast(v.pointer(args[0]), v.type.as_pointer()))
+        stored.align = v.lanes * v.bits // 8
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, factor), code
+
+
+@intrinsic
+def fence(typing):
+    """Let all that was written be seen by all before anything that is written later."""
+
+    def code(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@intrinsic
 def lanes(typing, like):
     """How many elements of the dtype of `like` a vector holds: a compile-time constant."""
     return types.intp(like), lambda context, builder, signature, args: _int(lanes_of(like))

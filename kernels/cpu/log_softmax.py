@@ -9,7 +9,7 @@ All arrays (N, C), contiguous, of one dtype; sums in that dtype.
 from numba import prange
 
 from ._jit import cpu_kernel, jit
-from ._math import exp, log, row_max
+from ._math import exp_negative, log, row_max
 from ._tile import address, copy_bytes, zero_of
 from .softmax import FEW, STATISTICS, block_of_rows, block_scratch, max_of_columns, to_columns, to_rows
 
@@ -34,7 +34,7 @@ def _row_in_place(y):
     m, s = row_max(y), zero_of(y)
     for c in range(y.size):
         y[c] -= m
-        s += exp(y[c])
+        s += exp_negative(y[c])
     log_s = log(s)
     for c in range(y.size):
         y[c] -= log_s
@@ -51,7 +51,7 @@ def _few_classes(x, y):
         column = columns[c]
         for r in range(s.size):
             column[r] -= m[r]
-            s[r] += exp(column[r])
+            s[r] += exp_negative(column[r])
     for r in range(s.size):
         s[r] = log(s[r])
     for c in range(x.shape[1]):
@@ -68,4 +68,4 @@ def log_softmax_backward(dout, y, dx):
         for c in range(y.shape[1]):
             total += dout[n, c]
         for c in range(y.shape[1]):
-            dx[n, c] = dout[n, c] - exp(y[n, c]) * total
+            dx[n, c] = dout[n, c] - exp_negative(y[n, c]) * total

@@ -7,9 +7,10 @@ size.
 """
 
 import numpy as np
-from numba import prange
+from numba import carray, prange
 
 from ._jit import cpu_kernel, jit
+from ._small_loss import small_loss
 from ._tile import one_of
 
 _CHUNK = 4096
@@ -25,9 +26,14 @@ def _chunk(x, t, scale, dx):
     return total
 
 
+@jit
+def _scale(x):
+    return (one_of(x) + one_of(x)) / x.dtype.type(x.size)
+
+
 @cpu_kernel(parallel_above=50_000, flat=True)
-def mean_squared_error(x, t, dx):
-    scale = (one_of(x) + one_of(x)) / x.dtype.type(x.size)
+def _chunks(x, t, dx):
+    scale = _scale(x)
     losses = np.empty((x.size + _CHUNK - 1) // _CHUNK)
     for i in prange(losses.size):
         part = slice(i * _CHUNK, min(x.size, (i + 1) * _CHUNK))
@@ -36,3 +42,14 @@ def mean_squared_error(x, t, dx):
     for loss in losses:
         total += loss
     return total / x.size
+
+
+def _one_chunk(x, t, dx, N, C, loss):
+    x = carray(x, (C,))
+    loss[0] = _chunk(x, carray(t, (C,)), _scale(x), carray(dx, (C,))) / C
+
+
+@small_loss(_one_chunk, at_most=_CHUNK)
+def mean_squared_error(x, t, dx):
+    loss = mean_squared_error.small(x, t, dx)
+    return _chunks(x, t, dx) if loss is False else loss

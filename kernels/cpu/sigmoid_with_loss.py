@@ -8,37 +8,30 @@ by chunks of a fixed size.
 """
 
 import numpy as np
-from numba import prange
+from numba import carray, prange
 
 from ._jit import cpu_kernel, jit
-from ._math import exp, log
+from ._math import exp_negative, log1p
+from ._small_loss import small_loss
 from ._tile import one_of
 
 _CHUNK = 4096
-
-
-@jit(fastmath=frozenset())
-def _log1p(e):
-    """log(1 + e) with the digits that 1 + e has lost."""
-    one = one_of(e)
-    u = one + e
-    return log(u) + (e - (u - one)) / u
 
 
 @jit
 def _chunk(x, t, scale, dx):
     one, total = one_of(x), 0.0
     for i in range(x.size):
-        e = exp(-abs(x[i]))
+        e = exp_negative(-abs(x[i]))
         y = (one if x[i] > 0 else e) / (one + e)
         known = (t[i] >= 0) & (t[i] <= one)
-        total += _log1p(e) + (x[i] * (one - t[i]) if x[i] > 0 else -x[i] * t[i]) if known else np.nan
+        total += log1p(e) + (x[i] * (one - t[i]) if x[i] > 0 else -x[i] * t[i]) if known else np.nan
         dx[i] = scale * (y - t[i])
     return total
 
 
 @cpu_kernel(parallel_above=12_000, flat=True)
-def sigmoid_with_loss(x, t, dx):
+def _chunks(x, t, dx):
     scale = one_of(x) / x.dtype.type(x.size)
     losses = np.empty((x.size + _CHUNK - 1) // _CHUNK)
     for i in prange(losses.size):
@@ -48,3 +41,14 @@ def sigmoid_with_loss(x, t, dx):
     for loss in losses:
         total += loss
     return total / x.size
+
+
+def _one_chunk(x, t, dx, N, C, loss):
+    x = carray(x, (C,))
+    loss[0] = _chunk(x, carray(t, (C,)), one_of(x) / x.dtype.type(C), carray(dx, (C,))) / C
+
+
+@small_loss(_one_chunk, at_most=_CHUNK)
+def sigmoid_with_loss(x, t, dx):
+    loss = sigmoid_with_loss.small(x, t, dx)
+    return _chunks(x, t, dx) if loss is False else loss

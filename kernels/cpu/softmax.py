@@ -13,12 +13,18 @@ from numba import prange
 
 from ._elementwise import in_vectors
 from ._jit import cpu_kernel, jit
-from ._math import exp, maximum, row_max
+from ._math import exp_negative, maximum, row_max
 from ._tile import (
     address,
+    fence,
     itemsize,
+    keep,
     lanes,
+    load,
     one_of,
+    prefetch,
+    scale_past_caches,
+    store,
     transpose_full,
     transpose_masked,
     transpose_masked_store,
@@ -27,7 +33,10 @@ from ._tile import (
 
 FEW = 64  # classes: with more, a row by itself is faster
 _VECTORS = 8  # of samples, transposed together
-_BLOCK = 4096  # elements of rows that are taken together without being transposed
+_BLOCK = 4096  # elements of rows that are taken together without being transposed; longer ones singly
+_LARGE = 32 << 20  # bytes of an output that no cache would keep
+_PIECE = 128  # elements of a long row, to which as much of the next is fetched
+_LINE = 64  # bytes that are fetched at once
 STATISTICS = 4  # rows of a block's scratch before the transposed classes
 
 
@@ -50,11 +59,21 @@ def block_scratch(x):
 
 
 @jit
-def softmax_block(x, y, scratch):
+def goes_past_caches(x, y):
+    """Whether rows are so long, and so many, that `softmax_block` should not write y into the caches."""
+    return x.shape[1] >= _BLOCK and x.size * x.itemsize >= _LARGE and address(x) != address(y)
+
+
+@jit
+def softmax_block(x, y, scratch, past_caches):
     """y = factor · softmax of each of a few rows x; y may be x. See `block_scratch`."""
     rows, C = x.shape
     if C < FEW:
         _few_classes(x, y, scratch)
+        return
+    if past_caches:
+        for n in range(rows):
+            scratch[1, n], scratch[2, n] = _from_memory_to_memory(x[n], scratch[0, n], y[n])
         return
     for n in range(rows):
         m = row_max(x[n])
@@ -67,12 +86,52 @@ def softmax_block(x, y, scratch):
 
 @jit
 def _store_exp(x, m, y):
-    """y = exp(x - m); returns its sum."""
-    in_vectors()
+    """y = exp(x - m); returns its sum. Not in wide vectors, of which 100 classes fill too few: 72, not 101 ns."""
     s = zero_of(x)
     for c in range(x.size):
-        y[c] = exp(x[c] - m)
+        y[c] = exp_negative(x[c] - m)
         s += y[c]
+    return s
+
+
+@jit
+def _from_memory_to_memory(x, factor, y):
+    """The same of one long row. Returns its maximum and sum.
+
+    The exponentials stay in the second-level cache until their sum is known, and while they are computed the next row
+    is fetched into it: memory, then, is read once, written once, and hardly ever waited for.
+    """
+    m, s, C, size, width = row_max(x), zero_of(x), x.size, x.itemsize, lanes(one_of(x))
+    e = np.empty_like(x)
+    for c in range(0, C, _PIECE):
+        for line in range(0, _PIECE * size, _LINE):
+            prefetch(address(x) + (C + c) * size + line)
+        s += _store_exp_piece(address(x) + c * size, m, address(e) + c * size, min(_PIECE, C - c))
+    q = factor / s
+    c = 0
+    while (address(y) + c * size) % (width * size):
+        y[c] = q * e[c]
+        c += 1
+    while c + width <= C:
+        scale_past_caches(address(y) + c * size, address(e) + c * size, q)
+        c += width
+    while c < C:
+        y[c] = q * e[c]
+        c += 1
+    fence()
+    keep(e)
+    return m, s
+
+
+@jit
+def _store_exp_piece(x, m, y, n):
+    """As `_store_exp`, of n elements at addresses: an array would be counted as used, which takes as long."""
+    in_vectors()
+    s = m - m
+    for i in range(n):
+        e = exp_negative(load(x, i, m) - m)
+        store(y, i, e)
+        s += e
     return s
 
 
@@ -104,7 +163,7 @@ def max_of_columns(columns, C, m):
 def _add_exp(column, m, s):
     in_vectors()
     for r in range(column.size):
-        column[r] = exp(column[r] - m[r])
+        column[r] = exp_negative(column[r] - m[r])
         s[r] += column[r]
 
 
@@ -146,29 +205,23 @@ def to_rows(columns, y):
 
 
 @jit
-def exp_in_place(a):
-    for i in range(a.size):
-        a[i] = exp(a[i])
-
-
-@jit
 def softmax_rows(x, y):
     """y = softmax of the rows of x; y may be x."""
     block, scratch = block_of_rows(x), block_scratch(x)
     for first in range(0, x.shape[0], block):
         rows = slice(first, min(x.shape[0], first + block))
         scratch[0] = one_of(x)
-        softmax_block(x[rows], y[rows], scratch)
+        softmax_block(x[rows], y[rows], scratch, False)
 
 
 @cpu_kernel(parallel_above=12_000)
 def softmax_forward(x, y):
-    block = block_of_rows(x)
+    block, past_caches = block_of_rows(x), goes_past_caches(x, y)
     for i in prange((x.shape[0] + block - 1) // block):
         rows = slice(i * block, min(x.shape[0], (i + 1) * block))
         scratch = block_scratch(x)
         scratch[0] = one_of(x)
-        softmax_block(x[rows], y[rows], scratch)
+        softmax_block(x[rows], y[rows], scratch, past_caches)
 
 
 @cpu_kernel(parallel_above=50_000)

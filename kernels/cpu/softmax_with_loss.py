@@ -9,13 +9,15 @@ float64, by blocks of rows of a fixed size. Every x is read once from memory, ev
 """
 
 import numpy as np
-from numba import prange
+from numba import carray, prange
 
 from ._jit import cpu_kernel, jit
 from ._math import log
+from ._small_loss import small_loss
 from ._tile import nan_of, one_of, zero_of
-from .softmax import block_of_rows, block_scratch, softmax_block
+from .softmax import block_of_rows, block_scratch, goes_past_caches, softmax_block
 
+_PARALLEL_ABOVE = 12_000
 _NOTHING = np.iinfo(np.intp).min  # as `ignore`
 
 
@@ -81,25 +83,39 @@ def _take_labels(x, t, w, scale, log_s, m, dx):
     return loss
 
 
-@cpu_kernel(parallel_above=12_000)
+@jit
+def _block_of_indices(x, t, weight, ignore, scale, scratch, past_caches, dx):
+    """dx = the gradient of a few rows; returns their loss, not divided by D."""
+    factor, m, s, w = scratch[0], scratch[1], scratch[2], scratch[3]
+    _weights(t, x.shape[1], weight, ignore, w)
+    for n in range(w.size):
+        factor[n] = scale * w[n]
+    softmax_block(x, dx, scratch, past_caches)
+    _log_in_place(s)
+    return _take_labels(x, t, w, scale, s, m, dx)
+
+
+@cpu_kernel(parallel_above=_PARALLEL_ABOVE)
 def _indices(x, t, weight, ignore, dx):
     N, C = x.shape
     D = _total_weight(t, C, weight, ignore)
     scale = one_of(x) / x.dtype.type(D) if D else zero_of(x)
-    block = block_of_rows(x)
+    block, past_caches = block_of_rows(x), goes_past_caches(x, dx)
     losses = np.empty((N + block - 1) // block)
     for i in prange(losses.size):
         rows = _block(i, block, N)
-        x_rows, t_rows, dx_rows = x[rows], t[rows], dx[rows]
-        scratch = block_scratch(x)
-        factor, m, s, w = scratch[0], scratch[1], scratch[2], scratch[3]
-        _weights(t_rows, C, weight, ignore, w)
-        for n in range(w.size):
-            factor[n] = scale * w[n]
-        softmax_block(x_rows, dx_rows, scratch)
-        _log_in_place(s)
-        losses[i] = _take_labels(x_rows, t_rows, w, scale, s, m, dx_rows)
+        losses[i] = _block_of_indices(x[rows], t[rows], weight, ignore, scale, block_scratch(x), past_caches, dx[rows])
     return _sum(losses) / D
+
+
+def _few_indices(x, t, dx, N, C, loss):
+    """The same without options, on one thread."""
+    x, t, dx = carray(x, (N, C)), carray(t, (N,)), carray(dx, (N, C))
+    scale, block, scratch, total = one_of(x) / x.dtype.type(N), block_of_rows(x), block_scratch(x), 0.0
+    for i in range((N + block - 1) // block):
+        rows = _block(i, block, N)
+        total += _block_of_indices(x[rows], t[rows], x[0, :0], _NOTHING, scale, scratch, False, dx[rows])
+    loss[0] = total / N
 
 
 @jit
@@ -111,7 +127,7 @@ def _block_of_labels(x, q, scale, scratch, dx):
         for c in range(x.shape[1]):
             factor[n] += q[n, c]
         factor[n] *= scale
-    softmax_block(x, dx, scratch)
+    softmax_block(x, dx, scratch, False)
     loss = 0.0
     for n in range(x.shape[0]):
         log_s, row_loss = log(s[n]), zero_of(x)
@@ -124,7 +140,7 @@ def _block_of_labels(x, q, scale, scratch, dx):
     return loss
 
 
-@cpu_kernel(parallel_above=12_000)
+@cpu_kernel(parallel_above=_PARALLEL_ABOVE)
 def _rows(x, t, weight, smoothing, dx):
     N, C = x.shape
     scale, share, block = one_of(x) / x.dtype.type(N), smoothing / x.dtype.type(C), block_of_rows(x)
@@ -158,7 +174,7 @@ def _label_rows(t, weight, smoothing, ignore, q):
         q[n, label] += (one_of(q) - smoothing) * w[n]
 
 
-@cpu_kernel(parallel_above=12_000)
+@cpu_kernel(parallel_above=_PARALLEL_ABOVE)
 def _smoothed_indices(x, t, weight, smoothing, ignore, dx):
     N, C = x.shape
     D = _total_weight(t, C, weight, ignore)
@@ -173,7 +189,12 @@ def _smoothed_indices(x, t, weight, smoothing, ignore, dx):
     return _sum(losses) / D
 
 
+@small_loss(_few_indices, at_most=_PARALLEL_ABOVE, indices=True)
 def softmax_with_loss(x, t, weight, smoothing, ignore, dx):
+    if weight is None and ignore is None and not smoothing and t.ndim == 1:
+        loss = softmax_with_loss.small(x, t, dx)
+        if loss is not False:
+            return loss
     if weight is None:
         weight = _NO_WEIGHT[x.dtype.char]
     if t.ndim == 2:

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn import kernels
 from fastnn.kernels import ref
-from fastnn.kernels.cpu import _elementwise, relu
+from fastnn.kernels.cpu import _elementwise, _objects, relu
 from tests.tolerances import TOL
 
 SPECIAL = [
@@ -242,7 +242,7 @@ class TestAtOnce:
 
     def test_unknown_objects_go_by_way_of_numba(self, monkeypatch):
         """Where CPython or NumPy lays out its objects in another way."""
-        monkeypatch.setattr(_elementwise, "_layout_is_known", lambda: False)
+        monkeypatch.setattr(_objects, "_layout_is_known", lambda: False)
         own = types.FunctionType(relu.relu_forward.__wrapped__.__code__, vars(relu), "relu_forward")
         kernel = _elementwise.elementwise(parallel_above=100)(own)
         for n in (7, 1000):

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastnn
-from fastnn.kernels import ref
+from fastnn.kernels import cpu, ref
 from tests.tolerances import TOL
 
 OPS = ["sigmoid_with_loss", "mean_squared_error"]
@@ -62,3 +62,17 @@ def test_nan_comes_out(k, op):
 @pytest.mark.parametrize("bad", [-0.1, 1.1])
 def test_labels_beyond_0_and_1_cost_nan(k, bad):
     assert np.isnan(run(k, "sigmoid_with_loss", np.zeros(3), np.array([0, bad, 1]))[0])
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_small_ones_past_the_dispatcher(op, rng):
+    kernel = getattr(cpu, op)
+    x, t = rng.random((2, 5, 7))
+    loss, dx = run(cpu, op, x, t)
+    again = np.empty_like(x)
+    assert kernel.at_once(x, t, again) == loss
+    assert_array_equal(again, dx)
+    assert kernel.at_once(x, t[:4], again) is False
+    assert kernel.at_once(x, t.astype("float32"), again) is False
+    assert kernel.at_once(x, np.full_like(t, np.nan), again) is False
+    assert kernel.at_once(*np.zeros((3, 4097))) is False

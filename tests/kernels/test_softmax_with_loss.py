@@ -134,3 +134,67 @@ def test_same_for_any_number_of_threads(k, shape, smoothing, rng):
     again, dx_again = run(k, x, t, None, smoothing, 3)
     assert loss == again
     assert_array_equal(dx, dx_again)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((2050, 4099), "float32"), ((1030, 4099), "float64")])
+def test_larger_than_caches(k, shape, dtype, rng):
+    """Long rows, none of which begins where a vector does, of more memory than a cache holds."""
+    x, t = rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
+    loss, dx = run(k, x, t)
+    want_loss, want = run(ref, x, t)
+    assert_allclose(loss, want_loss, rtol=1e-5)
+    assert_allclose(dx, want, rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-12)
+    y = np.empty_like(x)
+    k.softmax_forward(x, y)
+    dx *= shape[0]
+    dx[np.arange(len(t)), t] += 1
+    assert_allclose(y, dx, rtol=1e-4 if dtype == "float32" else 1e-10, atol=1e-6 if dtype == "float32" else 1e-12)
+
+
+class TestAtOnce:
+    """The way past Numba's dispatcher: it does what is small and as it should be, and leaves all else alone."""
+
+    @pytest.fixture
+    def at_once(self):
+        for dtype in TOL:  # compile
+            run(cpu, np.zeros((2, 3), dtype), np.array([0, 1]))
+        return cpu.softmax_with_loss.at_once
+
+    @pytest.mark.parametrize("dtype", TOL)
+    @pytest.mark.parametrize("shape", [(1, 1), (100, 10), (500, 10), (7, 70)], ids=str)
+    def test_does_what_it_can(self, at_once, shape, dtype, rng):
+        x, t = rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
+        dx, want = np.empty_like(x), np.empty_like(x)
+        loss = at_once(x, t, dx)
+        assert type(loss) is float
+        assert_allclose(loss, ref.softmax_with_loss(x, t, None, 0.0, None, want), **TOL[dtype])
+        assert_allclose(dx, want, **TOL[dtype])
+
+    @pytest.mark.parametrize(
+        ("x", "t", "dx"),
+        [
+            (np.zeros((2, 3)), np.zeros(3, "intp"), np.zeros((2, 3))),
+            (np.zeros((2, 3)), np.zeros((2, 1), "intp"), np.zeros((2, 3))),
+            (np.zeros((2, 3)), np.zeros(2, "int32"), np.zeros((2, 3))),
+            (np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((2, 3))),
+            (np.zeros((2, 3)), np.zeros(4, "intp")[::2], np.zeros((2, 3))),
+            (np.zeros((2, 3)), np.array([0, 3]), np.zeros((2, 3))),
+            (np.zeros((2, 3)), np.array([0, -1]), np.zeros((2, 3))),
+            (np.full((2, 3), np.nan), np.array([0, 1]), np.zeros((2, 3))),
+            (np.zeros((2, 3)), np.zeros(2, "intp"), np.zeros((3, 2))),
+            (np.zeros((2, 3)), np.zeros(2, "intp"), np.zeros((2, 3), "float32")),
+            (np.zeros((2, 3)), np.zeros(2, "intp"), np.broadcast_to(0.0, (2, 3))),
+            (np.zeros((3, 2)).T, np.zeros(2, "intp"), np.zeros((2, 3))),
+            (np.zeros((2, 3), "float16"), np.zeros(2, "intp"), np.zeros((2, 3), "float16")),
+            (np.zeros((0, 3)), np.zeros(0, "intp"), np.zeros((0, 3))),
+            (np.zeros(3), np.zeros(3, "intp"), np.zeros(3)),
+            (np.zeros((4001, 3)), np.zeros(4001, "intp"), np.zeros((4001, 3))),
+            ([[0.0]], [0], None),
+        ],
+    )
+    def test_leaves_all_else_alone(self, at_once, x, t, dx):
+        assert at_once(x, t, dx) is False
+
+    def test_wrong_calls(self, at_once):
+        assert at_once() is False
+        assert at_once(np.zeros((2, 3)), np.zeros(2, "intp")) is False
