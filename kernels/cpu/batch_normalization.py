@@ -57,12 +57,12 @@ def _combine(means, rests, squares, rows, N, mean, var):
     for block in range(blocks):
         before = block * rows
         size = min(rows, N - before)
-        share, weight = size / (before + size), before * (size / (before + size))
+        share, weight, inverse = size / (before + size), before * (size / (before + size)), 1 / size
         for c in range(C):
             rest = np.float64(rests[block, c])
-            d = means[block, c] + rest / size - m[c]
+            d = means[block, c] + rest * inverse - m[c]
             m[c] += d * share
-            s[c] += squares[block, c] - rest * rest / size + d * d * weight
+            s[c] += squares[block, c] - rest * rest * inverse + d * d * weight
     for c in range(C):
         mean[c], var[c] = m[c], s[c] / N
 
