@@ -93,7 +93,7 @@ def in_dtype_of(typing_context, like, value):
 
 
 @intrinsic
-def _select(typing_context, condition, a, b):
+def select(typing_context, condition, a, b):
     """a if condition else b, both computed: an expression so long would become a branch, and its loop not vectors."""
     return a(condition, a, b), lambda context, builder, signature, args: builder.select(*args)
 
@@ -409,7 +409,7 @@ def erf(x):
     one = one_of(x)
     above, most = abs(x) - one, _up_to_3_or_5(x)
     outer = one - exp_negative(_erf_outer(most if above > most else above))
-    return _select(above < zero_of(x), fma(x, _erf_inner(x * x), x), _copysign(outer, x))
+    return select(above < zero_of(x), fma(x, _erf_inner(x * x), x), _copysign(outer, x))
 
 
 @jit

@@ -11,9 +11,9 @@ import numpy as np
 from numba import carray, prange
 
 from ._jit import cpu_kernel, jit
-from ._math import exp_negative, log1p
+from ._math import exp_negative, log1p, select
 from ._small_loss import small_loss
-from ._tile import one_of
+from ._tile import nan_of, one_of, zero_of
 
 _CHUNK = 4096
 
@@ -23,9 +23,9 @@ def _chunk(x, t, scale, dx):
     one, total = one_of(x), 0.0
     for i in range(x.size):
         e = exp_negative(-abs(x[i]))
-        y = (one if x[i] > 0 else e) / (one + e)
-        known = (t[i] >= 0) & (t[i] <= one)
-        total += log1p(e) + (x[i] * (one - t[i]) if x[i] > 0 else -x[i] * t[i]) if known else np.nan
+        y = select(x[i] > 0, one, e) / (one + e)
+        wrong = select((t[i] >= 0) & (t[i] <= one), zero_of(x), nan_of(x))
+        total += log1p(e) + select(x[i] > 0, x[i] * (one - t[i]), -x[i] * t[i]) + wrong
         dx[i] = scale * (y - t[i])
     return total
 
