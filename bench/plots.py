@@ -13,6 +13,7 @@ from fastnn._figures import COLORS, INK, MARKERS, dress, new_axes, save
 from .cases import is_ours
 
 Records = list[dict[str, Any]]
+OURS, PEERS = (COLORS[5], COLORS[0]), (*COLORS[1:5], COLORS[7], "#999999", "#8C564B")
 FAMILIES = {  # of operations, by a word in their names
     "matrix products": ("product", "affine"),
     "convolution": ("convolution",),
@@ -48,14 +49,14 @@ def images_over_batch(records: Records) -> Any:
             (int(r["case"].rpartition(", ")[2]), r["samples"] / r["median"]) for r in chosen if r["contestant"] == name
         )
         batches, rates = zip(*points, strict=True)
-        width = 2.4 if is_ours(name) else 1.2
-        look = {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4.5}
-        ax.plot(batches, rates, label=name, linewidth=width, linestyle="-" if i < len(COLORS) else "--", **look)
+        color = OURS["compiled" in name] if is_ours(name) else PEERS[i % len(PEERS)]
+        look = {"color": color, "marker": MARKERS[i % len(MARKERS)], "markersize": 4.5}
+        ax.plot(batches, rates, label=name, linewidth=2.4 if is_ours(name) else 1.2, **look)
     ax.set_xscale("log")
     ax.set_yscale("log")
     from matplotlib.ticker import EngFormatter, FixedLocator, NullLocator, ScalarFormatter
 
-    ax.xaxis.set_major_locator(FixedLocator(sorted(map(_batch, chosen))))
+    ax.xaxis.set_major_locator(FixedLocator(sorted(set(map(_batch, chosen)))))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
@@ -81,9 +82,9 @@ def roofline(records: Records, machine: dict[str, Any]) -> Any:
     peak = machine["flops"]["float32"] / 1e9
     reach = np.logspace(-1.5, 3, 200)
     for bandwidth, line, text in (("copy", "-", "memory"), ("copy_cached", "--", "second-level cache")):
-        ax.plot(reach, np.minimum(peak, machine[bandwidth] / 1e9 * reach), line, color=INK, linewidth=1.2)
-        y = machine[bandwidth] / 1e9 * 0.055
-        ax.annotate(f"{text}: {machine[bandwidth] / 1e9:.0f} GB/s", (0.05, y * 1.15), fontsize=8, color=INK)
+        slope = machine[bandwidth] / 1e9
+        label = f"copying, {text}: {slope:.0f} GB/s"
+        ax.plot(reach, np.minimum(peak, slope * reach), line, color=INK, linewidth=1.2, label=label)
     ax.annotate(f"multiply-adds: {peak:.0f} GFLOP/s", (1000, peak * 1.08), fontsize=8, color=INK, ha="right")
     for i, family in enumerate(FAMILIES):
         members = [r for r in chosen if _family(r["case"]) == family]
@@ -133,5 +134,5 @@ def speedups(records: Records) -> Any:
     ax.grid(False, axis="y")
     keys = [Patch(color=COLORS[i], label=text) for i, text in ((2, "goal reached"), (0, "ahead"), (4, "behind"))]
     keys.append(Line2D([], [], color=INK, marker="|", linestyle="", markersize=8, markeredgewidth=1.8, label="goal"))
-    ax.legend(handles=keys, loc="lower right", frameon=True, fontsize="small")
+    ax.legend(handles=keys, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, fontsize="small")
     return ax

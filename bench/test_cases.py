@@ -21,7 +21,6 @@ QUICK = {
     ("train", "784-50-10 relu, 100", "float32"),
     ("train", "2-10-3 sigmoid, 30", "float32"),
     ("predict", "784-50-100-10 sigmoid, 100", "float32"),
-    ("op", "affine forward, 100 x 784 x 50", "float32"),
     ("op", "sigmoid forward, 100000", "float32"),
 }
 

@@ -24,9 +24,9 @@ class LayerTime:
 
 
 def layer_times(
-    model: Any, optimizer: Any, x: Array, t: Array, rounds: int, tell: Callable[[], Any] = lambda: None
-) -> list[LayerTime]:
-    """Times of each layer forward and backward, of the loss and of the update, in the order of a step.
+    model: Any, optimizer: Any, x: Array, t: Array, step: Callable[[], Any], rounds: int, tell: Callable[[], Any]
+) -> tuple[list[LayerTime], float]:
+    """Times of each layer forward and backward, of the loss and of the update, in the order of a step; and of `step`.
 
     Each is called by itself on what a step would give it, so that what a network does for two layers at once (an
     activation right after its product) is not seen. `tell` is called after each measurement.
@@ -54,12 +54,13 @@ def layer_times(
             dout = np.array(layer.backward(dout))
     update, held = partial(optimizer.update, model.params, model.grads), sum(p.nbytes for p in model.params)
     rows.append((type(optimizer).__name__, "update", update, 0.0, 3 * held))
-    contestants = [Contestant(call, team="layers") for _, _, call, _, _ in rows]
+    contestants = [Contestant(call, team="layers") for call in (*(row[2] for row in rows), step)]
     interleave(contestants, rounds, tell)
-    return [
+    times = [
         LayerTime(name, direction, c.median, flops, nbytes)
-        for (name, direction, _, flops, nbytes), c in zip(rows, contestants, strict=True)
+        for (name, direction, _, flops, nbytes), c in zip(rows, contestants, strict=False)
     ]
+    return times, contestants[-1].median
 
 
 def _flops(layer: Any, out: Array) -> float:
