@@ -130,7 +130,7 @@ def speedups(records: Records) -> Any:
     ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4, 8, 16, 32]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(ScalarFormatter())
-    dress(ax, "times as fast as the best peer in the same run", "", "fastnn against the best peer")
+    dress(ax, "times as fast as the best peer in the same run", "", None)
     ax.grid(False, axis="y")
     keys = [Patch(color=COLORS[i], label=text) for i, text in ((2, "goal reached"), (0, "ahead"), (4, "behind"))]
     keys.append(Line2D([], [], color=INK, marker="|", linestyle="", markersize=8, markeredgewidth=1.8, label="goal"))
