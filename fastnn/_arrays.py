@@ -1,7 +1,9 @@
 """What stands between a user's arrays and the kernels: checks with one-line errors, conversion, reused outputs.
 
 Kernels take contiguous, aligned, writeable float32 or float64 arrays of the machine's byte order, because each other
-kind would be compiled anew. Whatever else a user gives is copied into that form; the user's array is never modified.
+kind would be compiled anew. Whatever else a user gives is brought into that form: without a copy where only the leave
+to write is missing, as with JAX's arrays, since kernels do not write into inputs; else by a copy. Anything that NumPy
+can read is an array: by ``__array__`` (PyTorch, JAX, pandas), ``__dlpack__``, a buffer, or as nested sequences.
 """
 
 import sys
@@ -55,27 +57,57 @@ def float_dtype(dtype: np.dtype[Any], who: str, name: str) -> np.dtype[Any]:
 
 
 def as_array(x: ArrayLike, who: str, name: str) -> Array:
-    """`x` as a NumPy array of any dtype but object."""
+    """`x` as a NumPy array of any dtype but object; the memory is x's own wherever it can be read in place."""
     try:
-        array = np.asarray(x)
+        by_dlpack = not hasattr(x, "__array__") and hasattr(x, "__dlpack__")
+        array = np.from_dlpack(x) if by_dlpack else np.asarray(x)  # type: ignore[arg-type]
     except ValueError:
         raise ValueError(f"{who}: {name} must be an array, got nested sequences of unequal lengths") from None
+    except (TypeError, RuntimeError, BufferError) as error:  # what a framework says of its own array
+        kind = type(x).__name__
+        if getattr(x, "requires_grad", False):
+            raise TypeError(f"{who}: {name} must not require a gradient, got such a {kind}; pass .detach()") from None
+        reason = " ".join(str(error).split())
+        raise TypeError(f"{who}: {name} must be an array that NumPy can read, got {kind}: {reason}") from None
     if array.dtype == object:
         raise TypeError(f"{who}: {name} must be an array of numbers, got {type(x).__name__} of Python objects")
     return array
 
 
+def as_real(x: ArrayLike, who: str, name: str = "x", halves: bool = False) -> Array:
+    """`x` as an array of a dtype that kernels compute in, in any layout; itself where it is one. See `as_floats`."""
+    if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64):
+        return x
+    array = as_array(x, who, name)
+    dtype = FLOAT16 if halves and array.dtype == FLOAT16 else float_dtype(array.dtype, who, name)
+    return array.astype(dtype, copy=False)
+
+
 def as_floats(x: ArrayLike, who: str, name: str = "x", halves: bool = False) -> Array:
-    """`x` in the form that kernels take; `x` itself where it has that form.
+    """`x` in the form that kernels take; `x` itself where it has that form. Only to be read: it may be an alias of x.
 
     With `halves` for kernels that read float16 as well, and compute it in float32.
     """
     if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64) and x.flags.carray:
         return x
-    array = as_array(x, who, name)
-    if halves and array.dtype == FLOAT16:
-        return np.require(array, FLOAT16, ["C", "A", "W"])
-    return np.require(array, float_dtype(array.dtype, who, name), ["C", "A", "W"])
+    return _for_kernels(as_real(x, who, name, halves))
+
+
+class _Memory:
+    """An array's memory, said to be writeable; an array made of it holds it, and it holds the array."""
+
+    def __init__(self, array: Array) -> None:
+        self.__array_interface__ = interface = array.__array_interface__
+        interface["data"] = interface["data"][0], False
+        self._owner = array
+
+
+def _for_kernels(array: Array) -> Array:
+    """`array` contiguous, aligned and writeable: itself, an alias of what is only not writeable, or a copy."""
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        return np.require(array, requirements=["C", "A", "W"])
+    return array if flags.writeable else np.asarray(_Memory(array))
 
 
 def as_output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], who: str, *inputs: Array) -> Array:
@@ -108,9 +140,14 @@ def as_output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], w
 def as_batch(x: ArrayLike, who: str, name: str = "x", halves: bool = False) -> Array:
     """`x` in the form that kernels take, see `as_floats`, with at least one element."""
     array = as_floats(x, who, name, halves)
+    check_not_empty(array, who, name)
+    return array
+
+
+def check_not_empty(array: Array, who: str, name: str = "x") -> None:
+    """Raise ValueError for an array without elements."""
     if array.size == 0:
         raise ValueError(f"{who}: {name} must hold at least one sample, got an empty array of shape {array.shape}")
-    return array
 
 
 def as_scores(x: ArrayLike, who: str) -> Array:
@@ -132,9 +169,14 @@ def as_targets(t: ArrayLike, x: Array, who: str) -> Array:
 def as_gradient(dout: ArrayLike, shape: tuple[int, ...], who: str) -> Array:
     """`dout` in the form that kernels take, checked to have the shape of the output it belongs to."""
     array = as_floats(dout, who, "dout")
-    if array.shape != shape:
-        raise ValueError(f"{who}: dout must have the shape {shape} of forward's output, got {array.shape}")
+    check_gradient(array, shape, who)
     return array
+
+
+def check_gradient(dout: Array, shape: tuple[int, ...], who: str) -> None:
+    """Raise ValueError for a gradient of another shape than the output's."""
+    if dout.shape != shape:
+        raise ValueError(f"{who}: dout must have the shape {shape} of forward's output, got {dout.shape}")
 
 
 def as_labels(t: ArrayLike, x: Array, who: str) -> Array:
@@ -167,7 +209,7 @@ def as_labels_unread(t: ArrayLike, x: Array, who: str) -> Array:
         )
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{who}: t must hold integers (class indices), got dtype {labels.dtype}")
-    return np.require(labels, np.intp, ["C", "A", "W"]).reshape(-1)
+    return _for_kernels(labels.astype(np.intp, copy=False)).reshape(-1)
 
 
 def check_labels(labels: Array, classes: int, who: str) -> None:
@@ -183,11 +225,14 @@ def check_labels(labels: Array, classes: int, who: str) -> None:
 
 
 def as_parameter(p: ArrayLike, who: str, name: str, ndim: int) -> Array:
-    """A weight or bias: the user's own array where its dtype allows (so that it can be shared), else a float copy."""
+    """A weight or bias: the user's own array where its dtype allows and it may be written (so that it can be shared).
+
+    Else a copy.
+    """
     array = as_array(p, who, name)
     if array.ndim != ndim or array.size == 0:
         raise ValueError(f"{who}: {name} must be a non-empty array with {ndim} axes, got shape {array.shape}")
-    return np.asarray(array, float_dtype(array.dtype, who, name))
+    return np.require(array, float_dtype(array.dtype, who, name), ["W"])
 
 
 def as_operands(x: Array, *params: Array) -> tuple[Array, ...]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from . import _arrays
 from . import optimizer as optimizers
 from ._arrays import Array
 from ._checkpoint import (
@@ -325,13 +326,13 @@ class Output:
             print(text, flush=True)
 
 
-def as_array(a: Any) -> Any:
+def as_array(a: Any, where: str, name: str) -> Any:
     """Leave GPU arrays where they are, make everything else a NumPy array."""
-    return a if hasattr(a, "__cuda_array_interface__") else np.asarray(a)
+    return a if hasattr(a, "__cuda_array_interface__") else _arrays.as_array(a, where, name)
 
 
 def check_data(where: str, x_name: str, x: Any, t_name: str, t: Any) -> tuple[Any, Any]:
-    x, t = as_array(x), as_array(t)
+    x, t = as_array(x, where, x_name), as_array(t, where, t_name)
     for name, a in ((x_name, x), (t_name, t)):
         if a.ndim == 0:
             raise ValueError(f"{where}: {name} must be an array with one row per sample, got {a!r}")

@@ -287,7 +287,8 @@ class RnnlmTrainer(TrainingLoop):
         -------
         batch_x, batch_t : (batch_size, time_size) int32 arrays
         """
-        words, targets = as_array(x), as_array(t)
+        where = "RnnlmTrainer.get_batch"
+        words, targets = as_array(x, where, "x"), as_array(t, where, "t")
         data_size = len(words)
         offsets = np.arange(batch_size) * (data_size // batch_size)
         index = (offsets[:, None] + self.time_idx + np.arange(time_size)) % data_size

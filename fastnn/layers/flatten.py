@@ -2,7 +2,7 @@ import math
 
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, as_batch, as_gradient
+from .._arrays import Array, as_real, check_gradient, check_not_empty
 from .layer import Layer
 
 
@@ -24,7 +24,8 @@ class Flatten(Layer):
 
     def forward(self, x: ArrayLike) -> Array:
         """(N, ...) -> (N, D), D values a sample."""
-        x = as_batch(x, "Flatten")
+        x = as_real(x, "Flatten")
+        check_not_empty(x, "Flatten")
         if x.ndim == 0:
             raise ValueError("Flatten: x must have one row per sample, got a scalar")
         self._saved = x.shape
@@ -33,4 +34,6 @@ class Flatten(Layer):
     def backward(self, dout: ArrayLike) -> Array:
         """(N, D) -> (N, ...)."""
         shape = self._from_forward()
-        return as_gradient(dout, (shape[0], math.prod(shape[1:])), "Flatten").reshape(shape)
+        dout = as_real(dout, "Flatten", "dout")
+        check_gradient(dout, (shape[0], math.prod(shape[1:])), "Flatten")
+        return dout.reshape(shape)
