@@ -49,7 +49,7 @@ class Model(Protocol):
 
 
 class Optimizer(Protocol):
-    """What a trainer asks of an optimizer."""
+    """What a trainer asks of an optimizer. For checkpoints `state` and `load_state` as well, see `fastnn.optimizer`."""
 
     def update(self, params: Any, grads: Any) -> None:
         """Change params in place."""
@@ -157,7 +157,8 @@ class TrainingLoop:
         if generators.keys() != checkpoint.layer_rngs.keys():
             names = f"layers {list(generators)}, got {list(checkpoint.layer_rngs)}"
             raise ValueError(f"{os.fspath(path)!r}: the checkpoint must have the generators of {names}")
-        self.optimizer.load_state(checkpoint.optimizer)
+        optimizer: Any = self.optimizer
+        optimizer.load_state(checkpoint.optimizer)
         for name, rng in generators.items():
             set_generator_state(rng, checkpoint.layer_rngs[name])
         for live, saved in ((params, checkpoint.params), (arrays, checkpoint.layers)):

@@ -221,7 +221,7 @@ def _as_images(x: Any, args: argparse.Namespace) -> Any:
 
 
 def _model_of(
-    args: argparse.Namespace, settings: dict[str, Any], shape: tuple[int, ...], classes: int
+    args: argparse.Namespace, settings: dict[str, Any], shape: Any, classes: int
 ) -> tuple[Callable[[Any], Any], str]:
     """A function that makes the model, given a source of random numbers; and what to call it."""
     from . import models

@@ -220,6 +220,7 @@ class CompiledStep:
         ValueError, TypeError
             Where x or t do not fit the network; then nothing has changed.
         """
+        lead: tuple[int, ...]
         if self._network.takes(x):
             rows, lead = x, (len(x),)
         else:
@@ -386,6 +387,7 @@ class CompiledPrediction:
             Where x does not fit the network, or out not the result.
         """
         network = self._network
+        lead: tuple[int, ...]
         if network.takes(x):
             rows, lead = x, (len(x),)
         else:

@@ -54,7 +54,7 @@ class _Nesterov(Nesterov):
         return (*super()._row(t)[:-2], self.momentum, self.lr)
 
 
-class _MLP(BaseEstimator):  # type: ignore[misc]
+class _MLP(BaseEstimator):
     """What both estimators share: all but the loss and what y means."""
 
     _loss_layer: Any
@@ -178,7 +178,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         self.n_outputs_ = outputs
         units = [features, *np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)), outputs]
         self.n_layers_ = len(units)
-        shapes = {f"W{i}": pair for i, pair in enumerate(pairwise(units), 1)}
+        shapes: dict[str, tuple[int, ...]] = {f"W{i}": pair for i, pair in enumerate(pairwise(units), 1)}
         shapes |= {f"b{i}": (n,) for i, n in enumerate(units[1:], 1)}
         params = Parameters.allocate(shapes, dtype)
         self.coefs_ = [params[f"W{i}"] for i in range(1, len(units))]
@@ -224,7 +224,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
                 X, t, random_state=self._rng, test_size=self.validation_fraction, stratify=stratify
             )
         n = len(X)
-        batch_size = min(200, n) if self.batch_size == "auto" else min(self.batch_size, n)
+        batch_size = min(200 if isinstance(self.batch_size, str) else self.batch_size, n)
         network, order = self._network(), np.arange(n)
         steps = _steps_of(network, self._optimizer, X, t, self._loss_scale(), self.alpha)
         best: list[Array] | None = None
@@ -314,7 +314,7 @@ def _steps_of(network: Network, optimizer: Optimizer, X: Array, t: Array, dout: 
     return epoch
 
 
-class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
+class MLPClassifier(ClassifierMixin, _MLP):
     """Multi-layer perceptron classifier with the interface of ``sklearn.neural_network.MLPClassifier``.
 
     The network ends in softmax with cross-entropy, for two classes as well. Trained by the compiled step of fastnn
@@ -372,8 +372,8 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     --------
     >>> from fastnn import MLPClassifier
     >>> from fastnn.dataset import digits
-    >>> (x, t), (x_test, t_test) = digits.load_digits()
-    >>> clf = MLPClassifier(random_state=0, max_iter=30, n_iter_no_change=30).fit(x, t)
+    >>> (x, t), (x_test, t_test) = digits.load_digits(one_hot_label=False)
+    >>> clf = MLPClassifier(learning_rate_init=0.005, tol=0.005, random_state=0).fit(x, t)
     >>> clf.predict_proba(x_test).shape
     (360, 10)
     >>> clf.score(x_test, t_test) > 0.95
@@ -440,7 +440,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         return float((self._network().predict(X).argmax(axis=1) == t).mean())
 
 
-class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
+class MLPRegressor(RegressorMixin, _MLP):
     """Multi-layer perceptron regressor with the interface of ``sklearn.neural_network.MLPRegressor``.
 
     The loss is half the squared error, summed over outputs, averaged over samples. Trained layer by layer, in the dtype
@@ -461,7 +461,7 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
     >>> import numpy as np
     >>> from fastnn import MLPRegressor
     >>> x = np.linspace(-1, 1, 200)[:, None]
-    >>> reg = MLPRegressor(20, learning_rate_init=0.01, random_state=0, max_iter=300).fit(x, np.abs(x[:, 0]))
+    >>> reg = MLPRegressor(20, batch_size=20, learning_rate_init=0.02, random_state=0).fit(x, np.abs(x[:, 0]))
     >>> reg.score(x, np.abs(x[:, 0])) > 0.98
     True
     """

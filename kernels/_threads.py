@@ -10,6 +10,12 @@ from collections.abc import Iterator
 from multiprocessing import parent_process
 
 
+def _most() -> int:
+    from numba.core import config
+
+    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]  # set when it is loaded
+
+
 class _Limit(threading.local):
     """Of each Python thread; found at its first call, since a spawned process learns late that it is a worker."""
 
@@ -19,9 +25,7 @@ class _Limit(threading.local):
         told = any(name in os.environ for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"))
         if forked or (parent_process() is not None and not told):
             return 1
-        import numba
-
-        return int(numba.config.NUMBA_NUM_THREADS)
+        return _most()
 
 
 limit = _Limit()
@@ -67,7 +71,7 @@ def set_num_threads(n: int) -> None:
     """
     import numba
 
-    most, why = (1, "this process was forked") if forked else (numba.config.NUMBA_NUM_THREADS, "NUMBA_NUM_THREADS")
+    most, why = (1, "this process was forked") if forked else (_most(), "NUMBA_NUM_THREADS")
     n = operator.index(n)
     if not 1 <= n <= most:
         raise ValueError(f"fastnn.set_num_threads: n must be between 1 and {most} ({why}), got {n}")

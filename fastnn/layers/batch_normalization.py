@@ -128,11 +128,11 @@ class BatchNormalization(Layer):
         Those for gamma and beta go into ``grads``.
         """
         values, mean, var, shape = self._from_forward()
-        dout = as_gradient(dout, shape, "BatchNormalization").reshape(values.shape)
-        dout, values, gamma, mean, var = as_operands(dout, values, self.params[0], mean, var)
+        g = as_gradient(dout, shape, "BatchNormalization").reshape(values.shape)
+        g, values, gamma, mean, var = as_operands(g, values, self.params[0], mean, var)
         epsilon, dx = values.dtype.type(_EPSILON), self._input_grads.empty(values.shape, values.dtype)
         backward = kernels_for(values).batch_normalization_backward
-        self._write_grads(lambda *grads: backward(dout, values, gamma, mean, var, epsilon, dx, *grads), values.dtype)
+        self._write_grads(lambda *grads: backward(g, values, gamma, mean, var, epsilon, dx, *grads), values.dtype)
         return dx if dx.shape == shape else dx.reshape(shape)
 
     def _by_channel(self, x: Array) -> Array:

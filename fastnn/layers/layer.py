@@ -87,6 +87,6 @@ def can_skip_input_gradient(thing: Any) -> bool:
 
 
 @functools.cache
-def takes_train_flg(kind: type) -> bool:
+def takes_train_flg(kind: Any) -> bool:
     """Whether the ``forward`` of such layers does something else in training than in inference."""
-    return "train_flg" in inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
+    return "train_flg" in inspect.signature(kind.forward).parameters

@@ -100,7 +100,7 @@ class Network:
             layer = layers.pop()
             if layers and type(layers[-1]) in _FUSED.get(type(layer), ()):
                 out = layer.forward_activated(out, layers.pop())
-            elif takes_train_flg(type(layer)):
+            elif takes_train_flg(layer.__class__):
                 out = layer.forward(out, train_flg)
             else:
                 out = layer.forward(out)

@@ -37,7 +37,7 @@ def test_one_call_updates_all_as_one_by_one_does():
 def test_parameters_of_another_layout_are_not_mixed_up():
     params = Parameters.allocate(SHAPES, "float64")
     other = Parameters.allocate({"W1": (5, 7), "b1": (5,), "W2": (5, 3), "b2": (3,)}, "float64")
-    with pytest.raises(ValueError, match="SGD: grads"):
+    with pytest.raises(ValueError, match="SGD: gradient 0 must have the shape"):
         SGD().update(params, other)
 
 
