@@ -9,18 +9,21 @@
 makes the kernel ``sigmoid_forward(x, out)`` of arrays of any shape. The first argument may be float16, which `widen`
 reads as float32, in which all else then is. The output, the last, may be one of the inputs, or overlaps none.
 
-Small arrays go past Numba's dispatcher: see _objects.py for ``kernel.at_once``.
+All goes past Numba's dispatcher, see _objects.py for ``kernel.at_once``: small arrays because of its 0.3 µs, large ones
+because what Python does before it takes 6, half as long as the work on a hundred thousand elements.
 """
 
+import ctypes
 import functools
 import inspect
+import sys
 
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic, overload
 
-from ._jit import c_function, jit, parallel_twin, run
+from ._jit import c_function, jit
 from ._objects import (
     DATA,
     DESCR,
@@ -35,6 +38,7 @@ from ._objects import (
     TYPE,
     VALUE,
     WRITEABLE,
+    api,
     boolean,
     is_plain,
     ndim,
@@ -44,7 +48,8 @@ from ._objects import (
     table_of,
 )
 from ._simd import VECTORS
-from ._tile import call
+from ._threads import claim_threads, release_threads
+from ._tile import call, prefetch
 
 
 @intrinsic
@@ -112,8 +117,19 @@ def elementwise(parallel_above, scalars=()):
 
     def decorate(loop):
         names = list(inspect.signature(loop).parameters)[:-1]
-        table = table_of(parallel_above, len(names), *[0] * len(_DTYPES))
         loops = {}
+
+        def on_threads(*args):
+            """What `at_once` calls for arrays so large."""
+            if (threads := claim_threads()) == 1:
+                return twins[_ALONE](*args)
+            try:
+                tables[_TOGETHER, _PARTS // 8] = threads
+                return twins[_TOGETHER](*args)
+            finally:
+                release_threads()
+
+        tables, twins = _tables(parallel_above, on_threads, len(names)), []
 
         def compiled(dtype):
             if dtype not in loops:
@@ -122,36 +138,78 @@ def elementwise(parallel_above, scalars=()):
                 if dtype == np.float16:
                     elements[0] = types.uint16
                 loops[dtype] = c_function(types.void(*map(types.CPointer, elements), types.intp), loop)
-                table[_LOOPS // 8 + _DTYPES.index(dtype)] = loops[dtype].address
-                kernel.at_once = kernel.at_once or python_function(_at_once, table)
+                if not twins:
+                    tables[:, _SHARE // 8] = _in_shares().address
+                    twins.extend(python_function(_at_once, table) for table in tables)
+                    kernel.at_once = twins[_SMALL]
+                tables[:, _LOOPS // 8 + _DTYPES.index(dtype)] = loops[dtype].address
             return loops[dtype].address
 
         @functools.wraps(loop)
         def kernel(*args):
             if kernel.at_once and kernel.at_once(*args):
                 return
-            loop = compiled(args[0].dtype)
+            loop, n = compiled(args[0].dtype), args[0].size
             if kernel.at_once(*args):
                 return
-            first, *others = [a.ravel() if isinstance(a, np.ndarray) else np.array([a]) for a in args]
-            if first.dtype == np.float16:
-                first = first.view(np.uint16)
-            serial, parallel = _SHARED[len(names)]
-            if first.size > parallel_above:
-                run(serial, parallel, loop, first, *others)
-            else:
-                serial(loop, first, *others, 1)
+            arrays = [np.float64([a]) if name in scalars else a.ravel() for name, a in zip(names, args, strict=True)]
+            data = [a.ctypes.data for a in arrays]
+            sizes = [0 if name in scalars else a.itemsize for name, a in zip(names, arrays, strict=True)]
+            none = [0] * (4 - len(names))
+            threads = claim_threads() if n > parallel_above else 1
+            try:
+                _in_shares().ctypes(loop, len(names), *data, *none, *sizes, *none, n, threads)
+            finally:
+                if threads > 1:
+                    release_threads()
 
         kernel.__signature__ = inspect.Signature(
             [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
         )
         kernel.at_once = None
+        kernel.on_threads = on_threads  # of which the table has only the address
         return kernel
 
     return decorate
 
 
 _CHUNK = 64  # elements: shares are multiples of it, so that threads do not write into the same piece of cache
+_LINE = 64  # bytes: writes across its border take as long as two
+_BLOCK, _AHEAD = 256, 2048  # elements: so many at a time, and so far ahead are they fetched, beyond:
+_FROM_MEMORY = 250_000  # elements: more, of several arrays, does not stay in the cache of a core
+
+
+@jit
+def _block(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end):
+    """Elements from `first` up to `end`."""
+    a, b, n = a + first * a_size, b + first * b_size, end - first
+    if count == 2:
+        call(loop, a, b, n)
+    elif count == 3:
+        call(loop, a, b, c + first * c_size, n)
+    else:
+        call(loop, a, b, c + first * c_size, d + first * d_size, n)
+
+
+@jit
+def _fetch(address, size, first):
+    """A block that begins with element `first`."""
+    for i in range(0, _BLOCK * size, _LINE):
+        prefetch(address + first * size + i)
+
+
+@jit
+def _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end):
+    """The same; from memory by blocks, while those after are fetched: the CPU alone waits between what it computes."""
+    if end - first < _FROM_MEMORY:
+        _block(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end)
+        return
+    for start in range(first, end, _BLOCK):
+        _fetch(a, a_size, start + _AHEAD)
+        _fetch(b, b_size, start + _AHEAD)
+        _fetch(c, c_size, start + _AHEAD)
+        _fetch(d, d_size, start + _AHEAD)
+        _block(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, start, min(end, start + _BLOCK))
 
 
 @jit
@@ -160,49 +218,55 @@ def _start(n, part, parts):
     return min(n, (n // _CHUNK + parts) // parts * _CHUNK * part)
 
 
-@jit
-def _address(a, n, first):
-    """Of element number `first` of an array of n; of a scalar's only element."""
-    return np.intp(a.ctypes.data) + (first * a.itemsize if a.size == n else 0)
+def _share(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts):
+    """A loop over `count` arrays at these addresses, of elements of these sizes (0: a scalar, or none), in parts."""
+    out, size = (b, b_size) if count == 2 else (c, c_size) if count == 3 else (d, d_size)
+    head = min(n, -out % _LINE // size)
+    _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, 0, head)
+    if parts == 1:
+        _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, head, n)
+    else:
+        for part in prange(parts):
+            first, end = head + _start(n - head, part, parts), head + _start(n - head, part + 1, parts)
+            _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end)
 
 
-def _share_2(loop, x, out, parts):
-    n = x.size
-    for part in prange(parts):
-        first, end = _start(n, part, parts), _start(n, part + 1, parts)
-        call(loop, _address(x, n, first), _address(out, n, first), end - first)
+@functools.cache
+def _in_shares():
+    return c_function(types.void(*[types.intp] * 12), _share, parallel=True)
 
 
-def _share_3(loop, x, y, out, parts):
-    n = x.size
-    for part in prange(parts):
-        first, end = _start(n, part, parts), _start(n, part + 1, parts)
-        call(loop, _address(x, n, first), _address(y, n, first), _address(out, n, first), end - first)
-
-
-def _share_4(loop, x, y, z, out, parts):
-    n = x.size
-    for part in prange(parts):
-        first, end = _start(n, part, parts), _start(n, part + 1, parts)
-        inputs = _address(x, n, first), _address(y, n, first), _address(z, n, first)
-        call(loop, inputs[0], inputs[1], inputs[2], _address(out, n, first), end - first)
-
-
-_SHARED = {n: (jit(f), parallel_twin(f)) for n, f in ((2, _share_2), (3, _share_3), (4, _share_4))}
-
-# The table of `_at_once`: loops by dtype.
 _DTYPES = [np.dtype("float32"), np.dtype("float64"), np.dtype("float16")]
-_LIMIT_OF_SIZE, _COUNT, _LOOPS = range(OWN, OWN + 24, 8)
+_MOST, _ABOVE, _COUNT, _PARTS, _SHARE, _CALL, _LEAVE, _RETURN, _LOOPS = range(OWN, OWN + 72, 8)
+_SMALL, _ALONE, _TOGETHER = range(3)  # one function for small arrays, which calls Python's for larger; two for that
+
+
+def _tables(parallel_above, on_threads, count):
+    """For each of the three functions. PARTS is 0 where the lock of the interpreter is kept, for work so short."""
+    api = (
+        ctypes.pythonapi.PyObject_Vectorcall,
+        ctypes.pythonapi.PyEval_SaveThread,
+        ctypes.pythonapi.PyEval_RestoreThread,
+    )
+    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in api]
+    variants = (parallel_above, id(on_threads), 0), (sys.maxsize, 0, 1), (sys.maxsize, 0, 1)
+    return np.array(
+        [table_of(limit, above, count, parts, 0, *addresses, *[0] * len(_DTYPES)) for limit, above, parts in variants],
+        np.int64,
+    )
+
+
+_NO, _YES, _TOO_LARGE = range(3)
 
 
 @jit
 def _work(table, args, count):
-    """Do what is asked if it is small and simple; whether it was done."""
+    """Do what is asked if it is simple; whether it was done, or is too much for this function."""
     if count != read(table, _COUNT):
-        return False
+        return _NO
     x, out = read(args, 0), read(args, 8 * (count - 1))
     if read(x, TYPE) != read(table, NDARRAY):
-        return False
+        return _NO
     dtype, loops = read(x, DESCR), table + _LOOPS
     computed, size, half = dtype, 4, False
     if dtype == read(table, FLOAT32):
@@ -212,39 +276,49 @@ def _work(table, args, count):
     elif dtype == read(table, FLOAT16):
         loop, computed, half = read(loops, 16), read(table, FLOAT32), True
     else:
-        return False
+        return _NO
     if loop == 0 or not is_plain(table, x, dtype):
-        return False
+        return _NO
     n = 1
     for i in range(ndim(x)):
         n *= read(read(x, SHAPE), 8 * i)
-    if n > read(table, _LIMIT_OF_SIZE):
-        return False
     if not (is_plain(table, out, computed) and same_shape(x, out) and read(out, FLAGS) & WRITEABLE):
-        return False
-    to, middle, last = read(out, DATA), 0, 0
+        return _NO
+    to, middle, last, scalar = read(out, DATA), 0, 0, 0
     for i in range(count - 1):
         arg = read(args, 8 * i)
         if i > 0 and read(arg, TYPE) == read(table, FLOAT):
-            data = arg + VALUE
+            data, scalar = arg + VALUE, i
         elif i > 0 and not (is_plain(table, arg, computed) and same_shape(x, arg)):
-            return False
+            return _NO
         else:
             data = read(arg, DATA)
             if abs(data - to) < n * size and (data != to or half):  # overlap in part
-                return False
+                return _NO
         middle, last = (data, last) if i == 1 else (middle, data)
-    x = read(x, DATA)
-    if count == 2:
+    if n > read(table, _MOST):
+        return _TOO_LARGE
+    x, parts = read(x, DATA), read(table, _PARTS)
+    if parts > 0:
+        y, z = to if count == 2 else middle, to if count == 3 else last
+        x_size, y_size = 2 if half else size, 0 if scalar == 1 else size
+        z_size, out_size = 0 if count == 2 or scalar == 2 else size, size if count == 4 else 0
+        thread = api(read(table, _LEAVE), ())
+        call(read(table, _SHARE), loop, count, x, y, z, to, x_size, y_size, z_size, out_size, n, parts)
+        api(read(table, _RETURN), (thread,))
+    elif count == 2:
         call(loop, x, to, n)
     elif count == 3:
         call(loop, x, middle, to, n)
     else:
         call(loop, x, middle, last, to, n)
-    return True
+    return _YES
 
 
 def _at_once(table, args, count):
     """What Python calls; see _objects.py."""
     table = read(table, DATA)
-    return boolean(table, _work(table, args, count))
+    done = _work(table, args, count)
+    if done == _TOO_LARGE:
+        return api(read(table, _CALL), (read(table, _ABOVE), args, count, 0))
+    return boolean(table, done == _YES)

@@ -32,13 +32,13 @@ def jit(function=None, *, fastmath=FASTMATH, **options):
     return dispatcher
 
 
-def c_function(signature, function, *, fastmath=FASTMATH):
+def c_function(signature, function, *, fastmath=FASTMATH, **options):
     """Compile `function` now, with our flags and cache, to be called by its ``address`` from other kernels.
 
     Numba links what a kernel calls into that kernel and compiles it there again; this is compiled once.
     """
     args, result = sigutils.normalize_signature(signature)
-    options = {"error_model": "numpy", "fastmath": set(fastmath)}
+    options = {"error_model": "numpy", "fastmath": set(fastmath), **options}
     compiled = CFunc(function, (args, result), locals={}, options=options)
     if cache_dir() is not None:
         compiled._cache = KernelCache(function)

@@ -33,7 +33,7 @@ SPECIAL = [
     -np.inf,
     np.nan,
 ]
-PARALLEL = 200_001  # beyond the sizes above which kernels run in parallel
+PARALLEL = 60_100  # beyond the sizes above which kernels run in parallel
 
 # name -> roles of the inputs (x: any; d: a gradient; p: in [0, 1]; a: a Python float), number of outputs
 OPS = {
@@ -79,7 +79,7 @@ def in_float64(inputs):
 @pytest.mark.parametrize("name", OPS)
 def test_matches_reference(k, name, dtype, rng):
     roles, outputs = OPS[name]
-    for shape in [(), (0,), (1,), (3, 7), (2, 3, 5), (PARALLEL,), (300, 701)]:
+    for shape in [(), (0,), (1,), (3, 7), (2, 3, 5), (PARALLEL,), (301, 211)]:
         inputs = [draw(role, shape, dtype, rng) for role in roles]
         before = [np.copy(a) for a in inputs]
         want = run(ref, name, in_float64(inputs), outputs)
@@ -140,6 +140,20 @@ def test_same_bits_on_any_number_of_threads(k, name, rng):
         assert_array_equal(got[: PARALLEL // 2], run(k, name, parts, 1)[0])
 
 
+@pytest.mark.parametrize("name", ["relu_forward", "sigmoid_backward", "leaky_relu_forward", "leaky_relu_backward"])
+def test_arrays_that_no_cache_holds(k, name, rng):
+    """Computed by blocks: the same as in pieces, on any number of threads."""
+    roles, _ = OPS[name]
+    inputs = [draw(role, 520_003, "float32", rng) for role in roles]
+    pieces = [
+        [a[i : i + 40_000] if isinstance(a, np.ndarray) else a for a in inputs] for i in range(0, 520_003, 40_000)
+    ]
+    want = np.concatenate([run(k, name, piece, 1)[0] for piece in pieces])
+    for n in {1, kernels.get_num_threads()}:
+        with kernels.threads(n):
+            assert_array_equal(run(k, name, inputs, 1)[0], want)
+
+
 @pytest.mark.parametrize("dtype", TOL)
 @pytest.mark.parametrize("name", FORWARD)
 def test_special_values(k, name, dtype):
@@ -185,7 +199,7 @@ class TestAtOnce:
         return kernel.at_once
 
     @pytest.mark.parametrize("dtype", TOL)
-    @pytest.mark.parametrize("shape", [(), (0,), (7,), (2, 3, 4)], ids=str)
+    @pytest.mark.parametrize("shape", [(), (0,), (7,), (2, 3, 4), (PARALLEL,)], ids=str)
     def test_does_what_it_can(self, at_once, shape, dtype):
         x, out = np.full(shape, -2, dtype), np.ones(shape, dtype)
         x.flags.writeable = False
@@ -207,7 +221,6 @@ class TestAtOnce:
             (np.ones(5), np.ones(41, "uint8")[1:].view("float64")),
             (np.ones((3, 5)), np.ones((5, 3)).T),
             (np.ones(5), np.ma.ones(5)),
-            (np.ones(PARALLEL), np.ones(PARALLEL)),
             (np.ones(5), 1.0),
             (1.0, np.ones(5)),
             (None, "x"),
@@ -224,6 +237,31 @@ class TestAtOnce:
         assert at_once(a[:-1], a[1:]) is False
         assert at_once(a[5:], a[:5]) is True
 
+    @pytest.mark.parametrize("threads", {1, kernels.get_num_threads()})
+    def test_writes_all_of_its_output_and_nothing_else(self, at_once, threads):
+        """Wherever in a line of the cache arrays begin."""
+        for n in (PARALLEL - 1, PARALLEL + 63):
+            for skipped in range(18):
+                x, out = np.full(n + 40, 2.0), np.zeros(n + 40)
+                with kernels.threads(threads):
+                    assert at_once(x[skipped : skipped + n], out[skipped : skipped + n]) is True
+                assert_array_equal(out.nonzero()[0], np.arange(skipped, skipped + n))
+
+    def test_large_arrays_leave_the_threads_to_a_call_that_has_them(self, at_once, monkeypatch):
+        x, out = np.full(PARALLEL, 2.0), np.zeros(PARALLEL)
+        monkeypatch.setattr(_elementwise, "claim_threads", lambda: 1)
+        monkeypatch.setattr(_elementwise, "release_threads", lambda: pytest.fail("released, but not claimed"))
+        assert at_once(x, out) is True
+        assert_array_equal(out, x)
+
+    def test_errors_of_python_come_out(self, at_once, monkeypatch):
+        def fail():
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(_elementwise, "claim_threads", fail)
+        with pytest.raises(KeyboardInterrupt):
+            at_once(np.ones(PARALLEL), np.ones(PARALLEL))
+
     def test_wrong_calls(self, at_once):
         assert at_once() is False
         assert at_once(np.ones(3)) is False
@@ -232,12 +270,14 @@ class TestAtOnce:
             at_once(np.ones(3), out=np.ones(3))
 
     def test_counts_no_reference_too_few(self, at_once):
-        x, counts = np.ones(3), []
+        x, large, counts = np.ones(3), np.ones(PARALLEL), []
         for _ in range(2):
-            counts.append([sys.getrefcount(o) for o in (x, True, False)])
+            counts.append([sys.getrefcount(o) for o in (x, large, True, False)])
             for _ in range(1000):
                 at_once(x, x)
                 at_once(x, None)
+            for _ in range(200):
+                at_once(large, large)
         assert np.all(abs(np.diff(counts, axis=0)) < 100)
 
     def test_unknown_objects_go_by_way_of_numba(self, monkeypatch):
@@ -246,7 +286,7 @@ class TestAtOnce:
         own = types.FunctionType(relu.relu_forward.__wrapped__.__code__, vars(relu), "relu_forward")
         kernel = _elementwise.elementwise(parallel_above=100)(own)
         for n in (7, 1000):
-            x, out = np.linspace(-1, 1, n), np.empty(n)
+            x, out = np.linspace(-1, 1, n), np.full(n, np.nan)
             kernel(x, out)
             assert_array_equal(out, np.maximum(x, 0))
         assert kernel.at_once(x, out) is False
