@@ -62,7 +62,7 @@ def test_one_parallel_call_at_a_time():
 
 @needs_two
 def test_a_failing_call_gives_the_threads_back(rng):
-    with pytest.raises(numba.TypingError):
+    with pytest.raises((numba.TypingError, AttributeError)):  # Numba's own, of None
         cpu.softmax_forward(large(rng), None)
     assert _threads.claim_threads() >= 2
     _threads.release_threads()
