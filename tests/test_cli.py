@@ -60,7 +60,8 @@ def test_spiral_as_in_the_book(capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--optimizer adam", "Adam with lr 0.001,"),
+        ("--optimizer adam", "Adam with lr 0.03,"),
+        ("--optimizer nesterov", "Nesterov with lr 0.3,"),
         ("--optimizer adagrad --lr 0.5", "AdaGrad with lr 0.5,"),
         ("--optimizer sgd", "SGD with lr 1,"),
     ],

@@ -1,4 +1,4 @@
-"""fastnn/optimizer.py against the book's formulas, written out here, and PyTorch's where the book has none."""
+"""fastnn/optimizer.py against the book's formulas, written out here, and AdamW's against its paper's."""
 
 import copy
 import pickle

@@ -19,14 +19,6 @@ class Parameters(Sequence[Array]):
     arrays : mapping of str to ndarray
         In the order of their positions.
 
-    Attributes
-    ----------
-    memory : ndarray or None
-        (size,): one array that all of them are parts of, where they were allocated together (`allocate`): optimizers
-        then update all in one call. Gaps hold zeros.
-    layout : tuple or None
-        Equal for two that were allocated alike.
-
     Examples
     --------
     >>> import numpy as np
@@ -42,8 +34,6 @@ class Parameters(Sequence[Array]):
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._by_name = dict(arrays)
         self._arrays = list(self._by_name.values())
-        self.memory: Array | None = None
-        self.layout: Any = None
 
     @classmethod
     def allocate(cls, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> "Parameters":
@@ -58,9 +48,7 @@ class Parameters(Sequence[Array]):
         parts = (
             memory[a : a + size].reshape(shape) for a, size, shape in zip(starts, sizes, shapes.values(), strict=False)
         )
-        parameters = cls(dict(zip(shapes, parts, strict=True)))
-        parameters.memory, parameters.layout = memory, (dtype, *shapes.items())
-        return parameters
+        return cls(dict(zip(shapes, parts, strict=True)))
 
     @overload
     def __getitem__(self, key: int | str) -> Array: ...
