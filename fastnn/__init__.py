@@ -38,10 +38,12 @@ __all__ = [
     "roofline",
     "set_num_threads",
     "threads",
+    "warmup",
 ]
 
 if TYPE_CHECKING:
     from ._roofline import Roofline, roofline
+    from ._warmup import warmup
     from .estimators import MLPClassifier, MLPRegressor
     from .profiling import ThroughputProfile, profile
 
@@ -53,6 +55,7 @@ _LATE = {
     "ThroughputProfile": "profiling",
     "profile": "profiling",
     "roofline": "_roofline",
+    "warmup": "_warmup",
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``fastnn train spiral|digits|mnist``, ``fastnn info``, ``fastnn cache``, ``fastnn --version``.
+"""The command line: ``fastnn train spiral|digits|mnist``, ``fastnn info``, ``cache``, ``warmup``, ``--version``.
 
 Exit codes: 0 done, 1 an error, 2 wrong usage, 130 stopped by Ctrl-C. An error is one line on stderr.
 """
@@ -91,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("info", help="versions, CPU, threads, kernel cache, GPU")
     cache = commands.add_parser("cache", help="the compiled kernels that are kept between processes")
     cache.add_argument("what", choices=["info", "path", "clear"], help="what is kept; where; remove it all")
+    warmup = commands.add_parser("warmup", help="compile now what training and prediction need")
+    warmup.add_argument(
+        "--dtype", nargs="+", choices=["float32", "float64"], default=["float32"], help="default float32"
+    )
+    warmup.add_argument(
+        "--layers", nargs="+", metavar="NAME", help="e.g. Affine Relu; default all, and the compiled step"
+    )
     _profile_command.add_parser(commands)
     train = commands.add_parser(
         "train",
@@ -366,4 +373,11 @@ def _cache(args: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"train": _train, "profile": _profile_command.run, "info": _info, "cache": _cache}
+def _warmup(args: argparse.Namespace) -> int:
+    from ._warmup import warmup
+
+    warmup(args.dtype, args.layers)
+    return 0
+
+
+_COMMANDS = {"train": _train, "profile": _profile_command.run, "info": _info, "cache": _cache, "warmup": _warmup}
