@@ -18,6 +18,10 @@ _INTP = np.dtype(np.intp)
 _ACTIVATIONS = {Relu: "relu", Sigmoid: "sigmoid"}
 
 
+def _never(*args: Any) -> bool:
+    return False
+
+
 class CannotCompile(TypeError):
     """A model or an optimizer that `compile` does not cover."""
 
@@ -154,7 +158,6 @@ class _Network:
 
     def takes(self, x: ArrayLike) -> TypeGuard[Array]:
         """Whether x is just what the kernels take, as it mostly is: `rows` need not be asked."""
-        self.refresh()
         return (
             type(x) is np.ndarray
             and x.dtype is self.dtype
@@ -193,6 +196,7 @@ class CompiledStep:
         self._max_norm = 0.0 if max_grad is None else float(max_grad)
         self._network = _Network(model, optimizer)
         self._train: Any = None
+        self._at_once: Any = None
         self._plan: Any = None  # that the workspace is for
         self._batch_size = 0
         self._workspace: Any = None
@@ -221,12 +225,19 @@ class CompiledStep:
             Where x or t do not fit the network; then nothing has changed.
         """
         lead: tuple[int, ...]
-        if self._network.takes(x):
+        network, optimizer = self._network, self._optimizer
+        network.refresh()
+        numbers = optimizer.numbers(1, network.dtype)
+        if network.plan is self._plan:
+            loss = self._at_once(x, t, numbers, self._max_norm)
+            if loss is not False:
+                optimizer.iter += 1
+                return loss
+        if network.takes(x):
             rows, lead = x, (len(x),)
         else:
-            rows, lead = self._network.rows(x)
+            rows, lead = network.rows(x)
         labels = self._quick_labels(t, lead)
-        numbers = self._optimizer.numbers(1, self._network.dtype)
         if not self._run(rows, labels, self._no_order, rows.shape[0], numbers, self._max_norm, self._loss):
             self._network.labels(t, lead)  # says what is wrong
         return self._loss[0]
@@ -343,6 +354,7 @@ class CompiledStep:
             self._workspace = network.kernels.mlp_workspace(self._plan, self._batch_size, network.dtype)
             self._no_rows = np.empty((0, 0), network.dtype)
             self._train = network.kernels.mlp_train
+            self._at_once = getattr(self._workspace, "at_once", _never)
         t, t_rows = (labels, self._no_rows) if labels.ndim == 1 else (self._no_indices, labels)
         done = self._train(self._plan, self._workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses)
         if len(numbers):
@@ -388,6 +400,12 @@ class CompiledPrediction:
         """
         network = self._network
         lead: tuple[int, ...]
+        network.refresh()
+        plan, workspace = self._memory.ready
+        if plan is network.plan and type(x) is np.ndarray and x.ndim == 2:
+            y = np.empty((len(x), network.classes), network.dtype) if out is None else out
+            if getattr(workspace, "at_once", _never)(x, y, probabilities):
+                return y
         if network.takes(x):
             rows, lead = x, (len(x),)
         else:
@@ -401,7 +419,6 @@ class CompiledPrediction:
                 f"{_WHO}: out must be a contiguous {network.dtype} array of shape {(*lead, network.classes)}, got "
                 + (f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__)
             )
-        plan, workspace = self._memory.ready
         if plan is not network.plan:
             plan = network.plan
             workspace = network.kernels.mlp_predict_workspace(plan, network.dtype)

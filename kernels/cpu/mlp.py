@@ -8,16 +8,20 @@ work is shared out changes no sum: results are bitwise the same for any number o
 numbers (_mlp_plan.py). float32 or float64; loss: mean cross-entropy of softmax, see softmax_with_loss.py.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import prange
+from numba import carray, prange, types
 
 from ._gemm import SCRATCH_BYTES
-from ._jit import jit, parallel_twin, run
+from ._jit import c_function, jit, parallel_twin, run
+from ._mlp_at_once import prediction_at_once, step_at_once
 from ._mlp_loss import labels_fit, sum_in_order
 from ._mlp_plan import (
+    COLUMNS,
     IN,
     MIN_ROWS,
     OUT,
@@ -52,6 +56,7 @@ class Workspace(NamedTuple):
     table: np.ndarray
     squares: np.ndarray  # the sum of them of each row of the gradients, for clipping
     memory: tuple[np.ndarray, ...]  # lives as long as the table
+    at_once: Callable  # a step, or prediction, of few samples: see _mlp_at_once.py
 
 
 def mlp_workspace(plan, batch_size, dtype):
@@ -60,23 +65,27 @@ def mlp_workspace(plan, batch_size, dtype):
     per_sample = 2 * int(stages[:, WIDTH].sum()) + int(padded(stages[0, IN], dtype.itemsize)) + 2
     squares = np.zeros(int(stages[:, IN].sum()) + len(stages))
     functions = {ROWS_PASS: compiled_rows_pass(dtype.char), WEIGHTS_PASS: compiled_weights_pass(dtype.char)}
-    return _workspace(plan, functions, np.empty(per_sample * batch_size, dtype), squares)
+    table, memory = _memory(plan, functions, np.empty(per_sample * batch_size, dtype))
+    most_rows = min(batch_size, PARALLEL_ABOVE // (3 * plan.work))
+    at_once = step_at_once(_compiled_step(dtype.char).address, table, squares, dtype, most_rows)
+    return Workspace(table, squares, memory, at_once)
 
 
 def mlp_predict_workspace(plan, dtype):
     """Memory in which `mlp_predict` keeps the activations of a few rows a thread."""
     dtype, widest = np.dtype(dtype), int(plan.table[1:, WIDTH].max())
     work = np.empty((numba.config.NUMBA_NUM_THREADS, 2 * PREDICT_ROWS * widest), dtype)
-    return _workspace(plan, {PREDICT_PASS: compiled_predict_pass(dtype.char)}, work, np.empty(0))
+    table, memory = _memory(plan, {PREDICT_PASS: compiled_predict_pass(dtype.char)}, work)
+    return Workspace(table, np.empty(0), memory, prediction_at_once(table, dtype, PARALLEL_ABOVE // plan.work))
 
 
-def _workspace(plan, functions, work, squares):
+def _memory(plan, functions, work):
     scratch = np.empty((numba.config.NUMBA_NUM_THREADS, SCRATCH_BYTES), np.uint8)  # untouched pages cost nothing
     table = plan.table.copy()
     table[0, [WORK, SCRATCH, WORK_BYTES]] = work.ctypes.data, scratch.ctypes.data, work.strides[0]
     for column, function in functions.items():
         table[0, column] = function.address
-    return Workspace(table, squares, (work, scratch))
+    return table, (work, scratch)
 
 
 def _train(table, squares, x, t, t_rows, order, n, numbers, max_norm, losses, threads):
@@ -113,6 +122,27 @@ def _train(table, squares, x, t, t_rows, order, n, numbers, max_norm, losses, th
 _train_serial, _train_parallel = jit(_train), parallel_twin(_train)
 
 
+def _step(table, length, squares, x, n, t, t_rows, indices, numbers, columns, max_norm, loss_and_done):
+    table, labels = carray(table, (length, COLUMNS)), n - indices
+    rows = length - 1
+    for s in range(1, length):
+        rows += table[s, IN]
+    loss_and_done[1] = _train_serial(
+        table, carray(squares, (rows,)), carray(x, (n, table[1, IN])), carray(t, (indices,)),
+        carray(t_rows, (labels, table[length - 1, OUT])), carray(t, (0,)), n, carray(numbers, (1, columns)), max_norm,
+        carray(loss_and_done, (1,)), 1,
+    )  # fmt: skip
+
+
+@functools.cache
+def _compiled_step(dtype):
+    """The function at whose ``address`` one step is done; t and t_rows are both the address of the labels."""
+    real, integers, count = types.float32 if dtype == "f" else types.float64, types.CPointer(types.int64), types.intp
+    reals, doubles = types.CPointer(real), types.CPointer(types.float64)
+    arguments = integers, count, doubles, reals, count, integers, reals, count, reals, count, types.float64, doubles
+    return c_function(types.void(*arguments), _step)
+
+
 def _predict(table, x, probabilities, out, threads):
     n = x.shape[0]
     parts = max(1, min(threads, n // MIN_ROWS))
@@ -135,7 +165,7 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
     `optimizer_update`, a row for each batch or one for all; or (0, 0) for gradients only. max_norm: of all gradients
     together; 0.0 for no clipping. losses: float64.
     """
-    table, squares, _ = workspace
+    table, squares = workspace[:2]
     if 3 * plan.work * batch_size <= PARALLEL_ABOVE:
         return _train_serial(table, squares, x, t, t_rows, order, batch_size, numbers, max_norm, losses, 1)
     return run(

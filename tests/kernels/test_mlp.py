@@ -243,3 +243,68 @@ def test_large_batch_is_predicted_in_parallel_to_the_same_bits(monkeypatch):
     parallel = predict(cpu, own, x, True)
     monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", 10**12)
     assert_array_equal(parallel, predict(cpu, own, x, True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+class TestAtOnce:
+    """What is called past Numba's dispatcher."""
+
+    @pytest.mark.parametrize("max_norm", [0.0, 0.01])
+    @pytest.mark.parametrize("kind", ["indices", "rows"])
+    def test_step_to_the_same_bits(self, dtype, kind, max_norm):
+        plan_stages = stages(*mlp(3, 7, 4), dtype)
+        x, (t, t_rows) = np.random.default_rng(0).random((9, 3)).astype(dtype), labels(9, 4, kind, dtype)
+        results = []
+        for at_once in (False, True):
+            own = copy(plan_stages, dtype)
+            plan = cpu.mlp_plan(own)
+            workspace = cpu.mlp_workspace(plan, 9, dtype)
+            numbers, losses = np.array([[0.0, 1.0, 0.1]], dtype), np.empty(1)
+            if at_once:
+                losses[0] = workspace.at_once(x, t if t.size else t_rows, numbers, max_norm)
+            else:
+                cpu.mlp_train(plan, workspace, x, t, t_rows, np.empty(0, np.intp), 9, numbers, max_norm, losses)
+            results.append([losses, *(a for stage in own for a in stage[:4] if a is not None)])
+        for a, b in zip(*results, strict=True):
+            assert_array_equal(a, b)
+
+    def test_leaves_all_else_alone(self, dtype):
+        other = "float64" if dtype == "float32" else "float32"
+        own = stages(*mlp(3, 7, 4), dtype)
+        plan = cpu.mlp_plan(own)
+        step, x, t = cpu.mlp_workspace(plan, 9, dtype).at_once, np.ones((9, 3), dtype), np.zeros(9, np.intp)
+        before, rows = copy(own, dtype), np.ones((9, 4), dtype)
+        numbers = np.array([[0.0, 1.0, 0.1]], dtype)
+        for wrong in [
+            (x.astype(other), t), (x.tolist(), t), (x[0], t), (x[:, :2], t), (np.ones((3, 9), dtype).T, t),
+            (x[:0], t[:0]),
+            (np.ones((10, 3), dtype), np.zeros(10, np.intp)), (x, t[:8]), (x, t.tolist()), (x, t.astype("int32")),
+            (x, t + 4), (x, t - 1), (x, t * 1.0), (x, rows[:, :3]), (x, rows[:8]), (x, rows * np.nan), (x, None),
+            (x, rows.astype(other)), (None, t), (x.view(np.matrix), t),
+        ]:  # fmt: skip
+            assert step(*wrong, numbers, 0.0) is False
+        assert step(x, t) is False
+        for a, b in zip(own, before, strict=True):
+            for p, q in zip(a[:2], b[:2], strict=True):
+                assert_array_equal(p, q)
+
+    def test_prediction(self, dtype):
+        own = stages(*mlp(3, 7, 4), dtype)
+        plan = cpu.mlp_plan(own)
+        x, want, out = np.ones((9, 3), dtype), np.empty((9, 4), dtype), np.empty((9, 4), dtype)
+        workspace = cpu.mlp_predict_workspace(plan, dtype)
+        for probabilities in (True, False):
+            cpu.mlp_predict(plan, workspace, x, probabilities, want)
+            assert workspace.at_once(x, out, probabilities) is True
+            assert_array_equal(out, want)
+        fixed = out.copy()
+        fixed.flags.writeable = False
+        for wrong in [
+            (x, fixed, True),
+            (x, out[:8], True),
+            (x, out, 1),
+            (x, [0], True),
+            (x[0], out[0], True),
+            (x, out),
+        ]:
+            assert workspace.at_once(*wrong) is False
