@@ -104,7 +104,7 @@ def _parts(dtypes: Sequence[str], layers: Sequence[str] | None) -> Iterator[tupl
 def _run_layer(example: Example, dtype: str) -> None:
     """Train and predict, with few samples and with so many that kernels share them."""
     draw = _drawing(dtype)
-    layer: Any = example.make(draw)
+    layer = example.make(draw)
     values = math.prod(example.shape[1:])
     for samples in (example.shape[0], _PARALLEL // values + 1):
         x = draw(samples, *example.shape[1:])
@@ -128,4 +128,4 @@ def _run_network(activation: str, kind: Any, dtype: str) -> None:
 
 def _drawing(dtype: str) -> Draw:
     rng = np.random.default_rng(0)
-    return lambda *shape: rng.standard_normal(shape, dtype)  # type: ignore[arg-type]
+    return lambda *shape: rng.standard_normal(shape).astype(dtype)
