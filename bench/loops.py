@@ -1,15 +1,16 @@
-"""Whole training runs: the spiral's 300 epochs, and 9,600 mini-batches through `Trainer.fit`."""
+"""Whole training runs: the spiral, 9,600 mini-batches through `Trainer.fit`, a classifier as scikit-learn has it."""
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 import fastnn
-from fastnn.dataset import spiral
+from fastnn.dataset import digits, spiral
 from fastnn.models import TwoLayerNet
 from fastnn.optimizer import SGD
 from fastnn.trainer import Trainer
@@ -18,6 +19,7 @@ from . import book
 from .cases import DTYPES, Array, Case, Job
 from .peers import Peer
 
+SCIKIT_LEARN, CLASSIFIER = "scikit-learn", "fastnn, MLPClassifier"
 TRAINER, TRAINER_LAYERS, EPOCHS = "fastnn, Trainer", "fastnn, Trainer, layers", "fastnn, step.epoch"
 
 
@@ -133,11 +135,57 @@ class Fit(Loop):
         return model.predict(x)
 
 
+class Estimator(Loop):
+    """scikit-learn's default classifier, a hidden layer of 100 and Adam with batches of 200: its fit and ours."""
+
+    runs = {SCIKIT_LEARN: "by_scikit_learn", CLASSIFIER: "by_classifier"}  # noqa: RUF012
+    epochs = 0
+
+    def fit(self, classifier: Any, x: Array, t: Array) -> Array:
+        options = {"max_iter": self.epochs, "n_iter_no_change": self.epochs, "random_state": 0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that so few epochs do not suffice
+            return classifier(**options).fit(x, t).predict_log_proba(x)
+
+    def by_scikit_learn(self, x: Array, t: Array) -> Array:
+        from sklearn.neural_network import MLPClassifier
+
+        return self.fit(MLPClassifier, x, t)
+
+    def by_classifier(self, x: Array, t: Array) -> Array:
+        return self.fit(fastnn.MLPClassifier, x, t)
+
+
+class EstimatorOfDigits(Estimator):
+    name = "MLPClassifier, 1,437 digits, 30 epochs"
+    samples = 30 * 1437
+    epochs = 30
+    accuracy = 0.95
+
+    def inputs(self) -> tuple[Array, Array]:
+        (x, t), _ = digits.load_digits(one_hot_label=False)
+        return x.astype(self.dtype), t
+
+
+class EstimatorOfImages(Estimator):
+    name = "MLPClassifier, 60,000 images, 2 epochs"
+    samples = 2 * 60_000
+    epochs = 2
+    accuracy = 0.5
+
+    def inputs(self) -> tuple[Array, Array]:
+        return Fit(self.dtype).inputs()
+
+
 def _run(name: str) -> type[Peer]:
     """The contestant of that name."""
 
     class Run(Peer):
         threads = (None,)
+
+        def __init__(self) -> None:
+            if name in Estimator.runs:
+                import sklearn.neural_network  # noqa: F401  # without it they are skipped
 
         @classmethod
         def takes(cls, case: Case) -> bool:
@@ -154,5 +202,7 @@ def _run(name: str) -> type[Peer]:
 LOOPS = [
     *(Spiral(dtype, goals={TRAINER: 30.0}) for dtype in DTYPES),
     *(Fit(dtype, goals={TRAINER: 1 / 1.15}) for dtype in DTYPES),
+    *(EstimatorOfDigits(dtype, goals={CLASSIFIER: 4.0}) for dtype in DTYPES),
+    EstimatorOfImages(goals={CLASSIFIER: 4.0}),
 ]
 RUNS = [_run(name) for name in dict.fromkeys(name for case in LOOPS for name in case.runs)]
