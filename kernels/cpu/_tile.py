@@ -413,18 +413,20 @@ def one_element(typing, like):
     return types.intp(like), code
 
 
-def _number(value):
+def _number(value, value_64=None):
     """Make f(like): the value in the dtype of `like`, a scalar or an array. Numba has none of a variable dtype."""
 
     @intrinsic
     def number(typing, like):
         dtype = like.dtype if isinstance(like, types.Array) else like
-        return dtype(like), lambda context, builder, signature, args: context.get_constant(dtype, value)
+        number = value if value_64 is None or dtype == types.float32 else value_64
+        return dtype(like), lambda context, builder, signature, args: context.get_constant(dtype, number)
 
     return number
 
 
 zero_of, one_of, infinity_of, nan_of = (_number(value) for value in (0.0, 1.0, math.inf, math.nan))
+smallest_normal_of = _number(2.0**-126, 2.0**-1022)
 
 
 @intrinsic

@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange, types
 
 from ._jit import EXACT, c_function, jit, parallel_twin, run
-from ._tile import call, itemsize
+from ._tile import call, itemsize, smallest_normal_of, zero_of
 from ._update import PIECE, clipping_rate, compiled_update, sum_of_squares
 
 # Columns of the table, one row a parameter: addresses (0 where there is no such state) and the number of elements.
@@ -27,6 +27,12 @@ _LEAST_SHARE, _MOST_SHARES = 4096, 64
 _ALIGNMENT = 16
 
 
+@jit(fastmath=EXACT)
+def _normal(x):
+    """x, or 0 instead of a subnormal number."""
+    return zero_of(x) if abs(x) < smallest_normal_of(x) else x
+
+
 def _sgd(count, param, grad, _first, _second, numbers):
     lr = numbers[0]
     for i in range(count):
@@ -36,14 +42,14 @@ def _sgd(count, param, grad, _first, _second, numbers):
 def _momentum(count, param, grad, v, _second, numbers):
     lr, momentum = numbers[0], numbers[1]
     for i in range(count):
-        v[i] = momentum * v[i] - lr * grad[i]
+        v[i] = _normal(momentum * v[i] - lr * grad[i])
         param[i] += v[i]
 
 
 def _nesterov(count, param, grad, v, _second, numbers):
     lr, momentum, momentum_squared, lr_of_grad = numbers[0], numbers[1], numbers[2], numbers[3]
     for i in range(count):
-        v[i] = momentum * v[i] - lr * grad[i]
+        v[i] = _normal(momentum * v[i] - lr * grad[i])
         param[i] = param[i] + momentum_squared * v[i] - lr_of_grad * grad[i]
 
 
@@ -57,15 +63,15 @@ def _adagrad(count, param, grad, h, _second, numbers):
 def _rmsprop(count, param, grad, h, _second, numbers):
     lr, decay_rate, new, epsilon = numbers[0], numbers[1], numbers[2], numbers[3]
     for i in range(count):
-        h[i] = decay_rate * h[i] + new * grad[i] * grad[i]
+        h[i] = _normal(decay_rate * h[i] + new * grad[i] * grad[i])
         param[i] -= lr * grad[i] / (math.sqrt(h[i]) + epsilon)
 
 
 def _adam(count, param, grad, m, v, numbers):
     lr, new_m, new_v, epsilon = numbers[0], numbers[1], numbers[2], numbers[3]
     for i in range(count):
-        m[i] += new_m * (grad[i] - m[i])
-        v[i] += new_v * (grad[i] * grad[i] - v[i])
+        m[i] = _normal(m[i] + new_m * (grad[i] - m[i]))
+        v[i] = _normal(v[i] + new_v * (grad[i] * grad[i] - v[i]))
         param[i] -= lr * m[i] / (math.sqrt(v[i]) + epsilon)
 
 

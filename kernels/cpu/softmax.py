@@ -152,7 +152,8 @@ def _few_classes(x, y, scratch):
 
 @jit
 def max_of_columns(columns, C, m):
-    m[:] = columns[0]
+    for r in range(m.size):  # an assignment of the whole row takes 1.5 s to compile
+        m[r] = columns[0, r]
     for c in range(1, C):
         column = columns[c]
         for r in range(m.size):

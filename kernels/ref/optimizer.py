@@ -4,12 +4,18 @@ The rules, and the order of their operations: Deep Learning from Scratch 1, sect
 a rule is applied, gradients are scaled down, in place, to a joint norm of max_norm (book 2, section 6.1.4), and
     grad + decay · param      takes the place of the gradient (weight decay as an L2 penalty),
     keep · param              that of the parameter (decoupled: Loshchilov, Hutter, ICLR 2019).
+States that decay (v, h, m) are 0 where they would become subnormal, smaller than 1.2e-38 in float32, where CPUs compute
+slowly and gradients of exactly 0 would leave them: no parameter above that moves otherwise than by the book's rules.
 numbers: decay, keep, and those of the rule. Arrays of one shape each, any number of axes.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
+
+
+def _flush(state):
+    state[np.abs(state) < np.finfo(state.dtype).tiny] = 0
 
 
 def sgd(param, grad, lr):
@@ -19,6 +25,7 @@ def sgd(param, grad, lr):
 def momentum(param, grad, v, lr, momentum):
     v *= momentum
     v -= lr * grad
+    _flush(v)
     param += v
 
 
@@ -26,6 +33,7 @@ def nesterov(param, grad, v, lr, momentum, momentum_squared, lr_of_grad):
     """Bengio, Boulanger-Lewandowski, Pascanu, ICASSP 2013, with the book's v; lr_of_grad = (1 + momentum) · lr."""
     v *= momentum
     v -= lr * grad
+    _flush(v)
     param += momentum_squared * v
     param -= lr_of_grad * grad
 
@@ -40,6 +48,7 @@ def rmsprop(param, grad, h, lr, decay_rate, new, epsilon):
     """Tieleman, Hinton, Coursera (2012); new = 1 - decay_rate."""
     h *= decay_rate
     h += new * grad * grad
+    _flush(h)
     param -= lr * grad / (np.sqrt(h) + epsilon)
 
 
@@ -47,6 +56,8 @@ def adam(param, grad, m, v, lr, new_m, new_v, epsilon):
     """Kingma, Ba, ICLR 2015; lr = that of step t, with the correction of the bias; new = 1 - beta."""
     m += new_m * (grad - m)
     v += new_v * (grad * grad - v)
+    _flush(m)
+    _flush(v)
     param -= lr * m / (np.sqrt(v) + epsilon)
 
 

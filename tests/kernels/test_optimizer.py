@@ -57,6 +57,22 @@ def test_the_same_bits_as_numpy(rule, dtype, shapes, decay, keep, seed):
 
 
 @pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("rule", ["momentum", "nesterov", "rmsprop", "adam"])
+def test_states_decay_to_zero_not_to_subnormal_numbers(rule, dtype):
+    smallest = np.finfo(dtype).tiny
+    start = np.array([1.001, -1.001, 1.5, 2.5, np.nan, np.inf], dtype) * smallest
+    for k in (cpu, ref):
+        states = [tuple(start.copy() for _ in range(RULES[rule][0]))]
+        with np.errstate(all="ignore"):
+            update(k, rule, ([np.ones(6, dtype)], [np.zeros(6, dtype)], states), steps=1)
+        for state in states[0]:
+            assert (np.isnan(state) | (state == 0) | (np.abs(state) >= smallest)).all()
+            assert_array_equal(state[:2], 0)
+            assert state[3] > 0
+            assert np.isnan(state[4]) and not np.isfinite(state[5])
+
+
+@pytest.mark.parametrize("dtype", TOL)
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 @pytest.mark.parametrize("max_norm", [0.0, 0.5])
 def test_threads_do_not_change_a_bit(rule, dtype, max_norm):
