@@ -104,11 +104,11 @@ def _parts(dtypes: Sequence[str], layers: Sequence[str] | None) -> Iterator[tupl
 def _run_layer(example: Example, dtype: str) -> None:
     """Train and predict, with few samples and with so many that kernels share them."""
     draw = _drawing(dtype)
-    layer = example.make(draw)
+    layer: Any = example.make(draw)
     values = math.prod(example.shape[1:])
     for samples in (example.shape[0], _PARALLEL // values + 1):
         x = draw(samples, *example.shape[1:])
-        if takes_train_flg(type(layer)):
+        if takes_train_flg(layer.__class__):
             layer.forward(x, train_flg=False)
         out = layer.forward(x) if example.labels is None else layer.forward(x, example.labels(x))
         layer.backward(out if example.labels is None else 1.0)
