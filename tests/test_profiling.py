@@ -265,5 +265,5 @@ def test_backends_agree(backend):
     got = np.asarray(BACKENDS[backend].predictor(params, 4, "sigmoid")(x))
     np.testing.assert_allclose(got, e / e.sum(axis=1, keepdims=True))
     step = BACKENDS[backend].step([(W.copy(), b.copy()) for W, b in params], x, t, "sigmoid", 0.1)
-    losses = [step().item() for _ in range(20)]
+    losses = [float(step()) for _ in range(20)]
     assert losses[-1] < losses[0] == pytest.approx(-np.log((e / e.sum(axis=1, keepdims=True))[range(4), t]).mean())
