@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import _arrays
-from . import optimizer as optimizers
 from ._arrays import Array
 from ._checkpoint import (
     Checkpoint,
@@ -28,6 +27,7 @@ from ._checkpoint import (
     unpack,
 )
 from .layers.layer import can_skip_input_gradient
+from .optimizer import has_rule
 from .serialize import load_arrays, save_arrays
 from .util import clip_grads, remove_duplicate
 
@@ -86,7 +86,7 @@ class TrainingLoop:
         params, grads = remove_duplicate(model.params, model.grads)
         options = {}
         if max_grad is not None:
-            if getattr(type(self.optimizer), "update", None) is optimizers.Optimizer.update:  # clips in the same call
+            if has_rule(self.optimizer):  # clips in the same call
                 options = {"max_grad": max_grad}
             else:
                 clip_grads(grads, max_grad)

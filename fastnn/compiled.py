@@ -1,15 +1,16 @@
 """A network's training step, or its prediction, in one call of compiled code: `compile`."""
 
 import threading
-from typing import Any, TypeGuard, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
 from ._arrays import Array, as_batch, as_floats, as_labels
+from ._random import random_source
 from .layers import Affine, MatMul, Relu, Sigmoid, SoftmaxWithLoss
-from .optimizer import SGD, Optimizer
+from .optimizer import SGD, Optimizer, has_rule
 
 __all__ = ["CompiledPrediction", "CompiledStep", "compile"]
 
@@ -156,20 +157,17 @@ class _Network:
                 stages.append((None, None, None, None, _ACTIVATIONS[type(layer)]))
         return stages
 
-    def takes(self, x: ArrayLike) -> TypeGuard[Array]:
-        """Whether x is just what the kernels take, as it mostly is: `rows` need not be asked."""
-        return (
+    def rows(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
+        """x as contiguous samples (N, D) in the network's dtype, and the shape of its batch axes."""
+        if (  # just what the kernels take, as it mostly is
             type(x) is np.ndarray
             and x.dtype is self.dtype
             and x.flags.carray
             and x.ndim == 2
             and x.shape[1] == self.features
             and len(x) > 0
-        )
-
-    def rows(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
-        """x as contiguous samples (N, D) in the network's dtype, and the shape of its batch axes."""
-        self.refresh()
+        ):
+            return x, (len(x),)
         rows, lead = self._products[0]._as_rows(as_batch(x, _WHO))
         return rows if rows.dtype is self.dtype else rows.astype(self.dtype), lead
 
@@ -187,8 +185,7 @@ class CompiledStep:
     """
 
     def __init__(self, model: Any, optimizer: Optimizer, max_grad: float | None = None) -> None:
-        # A subclass may have numbers of its own, but not an update of its own.
-        if getattr(type(optimizer), "update", None) is not Optimizer.update:
+        if not has_rule(optimizer):
             raise CannotCompile(f"{_WHO}: the optimizer must be of fastnn.optimizer, got {type(optimizer).__name__}")
         if max_grad is not None and not max_grad > 0:
             raise ValueError(f"{_WHO}: max_grad must be positive or None, got {max_grad}")
@@ -224,7 +221,6 @@ class CompiledStep:
         ValueError, TypeError
             Where x or t do not fit the network; then nothing has changed.
         """
-        lead: tuple[int, ...]
         network, optimizer = self._network, self._optimizer
         network.refresh()
         numbers = optimizer.numbers(1, network.dtype)
@@ -233,10 +229,7 @@ class CompiledStep:
             if loss is not False:
                 optimizer.iter += 1
                 return loss
-        if network.takes(x):
-            rows, lead = x, (len(x),)
-        else:
-            rows, lead = network.rows(x)
+        rows, lead = network.rows(x)
         labels = self._quick_labels(t, lead)
         if not self._run(rows, labels, self._no_order, rows.shape[0], numbers, self._max_norm, self._loss):
             self._network.labels(t, lead)  # says what is wrong
@@ -267,9 +260,7 @@ class CompiledStep:
         if batch_size < 1:
             raise ValueError(f"{_WHO}: batch_size must be at least 1, got {batch_size}")
         rows, labels = self.data(x, t)
-        if rng is None or isinstance(rng, int | np.integer):
-            rng = np.random if rng is None else np.random.default_rng(rng)
-        return self.steps(rows, labels, rng.permutation(len(rows)), min(batch_size, len(rows)))
+        return self.steps(rows, labels, random_source(rng).permutation(len(rows)), min(batch_size, len(rows)))
 
     @property
     def params(self) -> list[Array]:
@@ -283,6 +274,7 @@ class CompiledStep:
 
     def data(self, x: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
         """Samples and labels, checked and converted once, for `steps`."""
+        self._network.refresh()
         rows, lead = self._network.rows(x)
         return rows, self._network.labels(t, lead)
 
@@ -399,17 +391,13 @@ class CompiledPrediction:
             Where x does not fit the network, or out not the result.
         """
         network = self._network
-        lead: tuple[int, ...]
         network.refresh()
         plan, workspace = self._memory.ready
         if plan is network.plan and type(x) is np.ndarray and x.ndim == 2:
             y = np.empty((len(x), network.classes), network.dtype) if out is None else out
             if getattr(workspace, "at_once", _never)(x, y, probabilities):
                 return y
-        if network.takes(x):
-            rows, lead = x, (len(x),)
-        else:
-            rows, lead = network.rows(x)
+        rows, lead = network.rows(x)
         if out is None:
             out = np.empty((*lead, network.classes), network.dtype)
         elif not isinstance(out, np.ndarray) or not (

@@ -141,6 +141,8 @@ class _MLP(BaseEstimator):
         X, y = validate_data(
             self, X, y, reset=anew, dtype=(np.float64, np.float32), order="C", multi_output=True, y_numeric=False
         )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
         t, outputs = self._targets(y, X.dtype, anew)
         if anew:
             self._begin(X.shape[1], outputs, X.dtype)
@@ -151,6 +153,12 @@ class _MLP(BaseEstimator):
         if not all(np.isfinite(p).all() for p in self._network().params):
             raise ValueError(f"{type(self).__name__}: weights became infinite; scale X, or lower learning_rate_init")
         return self
+
+    def _fit_part(self, X: Any, y: Any, anew: bool) -> Any:
+        """One epoch."""
+        if self.early_stopping:
+            raise ValueError(f"{type(self).__name__}: partial_fit does not go with early_stopping=True")
+        return self._fit(X, y, anew, 1)
 
     def _check_parameters(self) -> None:
         who = type(self).__name__
@@ -384,8 +392,6 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def _targets(self, y: Any, dtype: Any, first: bool) -> tuple[Array, int]:
         check_classification_targets(y)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
         if type_of_target(y) not in ("binary", "multiclass"):
             raise ValueError(f"MLPClassifier: y must be one label a sample, got {type_of_target(y)} targets")
         if first:
@@ -408,8 +414,6 @@ class MLPClassifier(ClassifierMixin, _MLP):
             All labels that will ever come; needed at the first call.
         """
         anew = not hasattr(self, "coefs_")
-        if self.early_stopping:
-            raise ValueError("MLPClassifier: partial_fit does not go with early_stopping=True")
         if anew and classes is None:
             raise ValueError("MLPClassifier: the first call of partial_fit needs classes")
         if classes is not None:
@@ -419,7 +423,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
                     f"MLPClassifier: classes must be {self.classes_.tolist()} as at first, got {list(classes)}"
                 )
         try:
-            return self._fit(X, y, anew, 1)
+            return self._fit_part(X, y, anew)
         finally:
             self.__dict__.pop("_given_classes", None)
 
@@ -469,8 +473,6 @@ class MLPRegressor(RegressorMixin, _MLP):
     _loss_layer = MeanSquaredError
 
     def _targets(self, y: Any, dtype: Any, first: bool) -> tuple[Array, int]:
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
         y = np.asarray(y, dtype)
         self._one_dimensional = y.ndim == 1
         t = y.reshape(len(y), -1)
@@ -481,9 +483,7 @@ class MLPRegressor(RegressorMixin, _MLP):
 
     def partial_fit(self, X: Any, y: Any) -> "MLPRegressor":
         """Train for one epoch on a part of the data: X and y as for `fit`."""
-        if self.early_stopping:
-            raise ValueError("MLPRegressor: partial_fit does not go with early_stopping=True")
-        return self._fit(X, y, not hasattr(self, "coefs_"), 1)
+        return self._fit_part(X, y, anew=not hasattr(self, "coefs_"))
 
     def predict(self, X: Any) -> Array:
         """(n_samples,), or (n_samples, n_outputs) if y had columns."""

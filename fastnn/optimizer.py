@@ -431,6 +431,11 @@ class AdamW(Adam):
         return (0.0, 1.0 - self.lr * self.weight_decay, *super()._row(t)[2:])
 
 
+def has_rule(optimizer: Any) -> bool:
+    """Whether kernels can do its update: of fastnn, or a subclass with numbers but no update of its own."""
+    return getattr(type(optimizer), "update", None) is Optimizer.update
+
+
 def _in_order(params: Any, grads: Any, who: str) -> tuple[list[Array], list[Array]]:
     """Parameters and their gradients, in the order of the parameters."""
     named = hasattr(params, "keys")

@@ -1,7 +1,6 @@
 """A training step, or a prediction, of a small network called past Numba's dispatcher: see _objects.py."""
 
 import numpy as np
-from numba import types
 
 from ._jit import jit
 from ._mlp_plan import IN, OUT, PREDICT_PASS
@@ -18,6 +17,7 @@ from ._objects import (
     boolean,
     is_plain,
     ndim,
+    new_float,
     python_function,
     read,
     table_of,
@@ -25,7 +25,6 @@ from ._objects import (
 from ._tile import call, load
 
 _DTYPE, _FUNCTION, _TABLE, _LENGTH, _SQUARES, _FEATURES, _CLASSES, _MOST_ROWS, _LOSS, _DONE = range(OWN, OWN + 80, 8)
-_new_float = types.ExternalFunction("PyFloat_FromDouble", types.intp(types.float64))
 
 
 def step_at_once(step, table, squares, dtype, most_rows):
@@ -85,7 +84,7 @@ def _step_is_done(table, args, count):
 def _step(table, args, count):
     """What Python calls."""
     table = read(table, DATA)
-    return _new_float(load(table + _LOSS, 0, 0.0)) if _step_is_done(table, args, count) else boolean(table, False)
+    return new_float(load(table + _LOSS, 0, 0.0)) if _step_is_done(table, args, count) else boolean(table, False)
 
 
 def _predict(table, args, count):

@@ -91,6 +91,10 @@ def api(typing_context, function, args):
     return types.intp(types.intp, types.UniTuple(types.intp, count)), code
 
 
+# A float as a new object, to be returned.
+new_float = types.ExternalFunction("PyFloat_FromDouble", types.intp(types.float64))
+
+
 @jit
 def ndim(array):
     return read(array, NDIM) & 0xFFFFFFFF

@@ -29,6 +29,7 @@ from ._objects import (
     boolean,
     is_plain,
     ndim,
+    new_float,
     python_function,
     read,
     same_shape,
@@ -39,7 +40,6 @@ from ._tile import call, load
 _DTYPES = [np.dtype("float32"), np.dtype("float64")]
 _LIMIT_OF_SIZE, _INDICES, _LOSS, _LOOPS = range(OWN, OWN + 32, 8)
 _AS_KEPT = CONTIGUOUS_ALIGNED | WRITEABLE  # x and t are kept by layers, which want no other
-_new_float = types.ExternalFunction("PyFloat_FromDouble", types.intp(types.float64))
 
 
 def small_loss(loop, at_most, indices=False):
@@ -123,4 +123,4 @@ def _work(table, args, count):
 def _at_once(table, args, count):
     """What Python calls."""
     table = read(table, DATA)
-    return _new_float(load(table + _LOSS, 0, 0.0)) if _work(table, args, count) else boolean(table, False)
+    return new_float(load(table + _LOSS, 0, 0.0)) if _work(table, args, count) else boolean(table, False)
