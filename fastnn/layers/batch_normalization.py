@@ -6,8 +6,6 @@ from numpy.typing import ArrayLike
 from .._arrays import Array, as_batch, as_gradient, as_operands, as_parameter, kernels_for
 from .layer import Layer, grad, param
 
-_EPSILON = 1e-6  # added to variances; the book writes 10e-7
-
 
 class BatchNormalization(Layer):
     """Normalises each feature over the batch to mean 0 and variance 1, then scales by gamma and adds beta.
@@ -24,6 +22,8 @@ class BatchNormalization(Layer):
         Weight of what the averages were before, in [0, 1].
     running_mean, running_var : array_like, optional
         The averages to begin with: copied.
+    eps : float
+        Added to variances, so that none is 0; the book's 10e-7, unless given.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class BatchNormalization(Layer):
     Raises
     ------
     ValueError, TypeError
-        Where the arrays are no vectors of one length, or momentum is outside [0, 1].
+        Where the arrays are no vectors of one length, or momentum is outside [0, 1], or eps not positive.
 
     Examples
     --------
@@ -63,13 +63,16 @@ class BatchNormalization(Layer):
         momentum: float = 0.9,
         running_mean: ArrayLike | None = None,
         running_var: ArrayLike | None = None,
+        eps: float = 1e-6,
     ) -> None:
         super().__init__()
         self._add_param(gamma, ndim=1)
         self._add_param(beta, ndim=1)
         if not 0 <= momentum <= 1:
             raise ValueError(f"BatchNormalization: momentum must be in [0, 1], got {momentum!r}")
-        self.momentum = momentum
+        if not 0 < eps < math.inf:
+            raise ValueError(f"BatchNormalization: eps must be a positive number, got {eps!r}")
+        self.momentum, self.eps = momentum, eps
         p = self.params[0]
         self.running_mean, self.running_var = np.zeros(p.shape, p.dtype), np.zeros(p.shape, p.dtype)
         for name, value in (("beta", self.params[1]), ("running_mean", running_mean), ("running_var", running_var)):
@@ -107,18 +110,18 @@ class BatchNormalization(Layer):
         """
         x = as_batch(x, "BatchNormalization")
         values, gamma, beta = as_operands(self._by_channel(x), *self.params)
-        k, epsilon = kernels_for(values), values.dtype.type(_EPSILON)
+        k, eps = kernels_for(values), values.dtype.type(self.eps)
         out = self._outputs.empty(values.shape, values.dtype)
         if train_flg:
             mean, var = np.empty_like(gamma), np.empty_like(gamma)
-            k.batch_normalization_forward(values, gamma, beta, epsilon, out, mean, var)
+            k.batch_normalization_forward(values, gamma, beta, eps, out, mean, var)
             for running, of_batch in ((self.running_mean, mean), (self.running_var, var)):
                 running *= self.momentum
                 running += (1 - self.momentum) * of_batch
             self._saved = values, mean, var, x.shape
         else:
             _, mean, var = as_operands(values, self.running_mean, self.running_var)
-            k.batch_normalization_inference(values, gamma, beta, mean, var, epsilon, out)
+            k.batch_normalization_inference(values, gamma, beta, mean, var, eps, out)
             self._saved = None
         return out if x.ndim == 2 else out.reshape(x.shape)
 
@@ -130,9 +133,9 @@ class BatchNormalization(Layer):
         values, mean, var, shape = self._from_forward()
         g = as_gradient(dout, shape, "BatchNormalization").reshape(values.shape)
         g, values, gamma, mean, var = as_operands(g, values, self.params[0], mean, var)
-        epsilon, dx = values.dtype.type(_EPSILON), self._input_grads.empty(values.shape, values.dtype)
+        eps, dx = values.dtype.type(self.eps), self._input_grads.empty(values.shape, values.dtype)
         backward = kernels_for(values).batch_normalization_backward
-        self._write_grads(lambda *grads: backward(g, values, gamma, mean, var, epsilon, dx, *grads), values.dtype)
+        self._write_grads(lambda *grads: backward(g, values, gamma, mean, var, eps, dx, *grads), values.dtype)
         return dx if dx.shape == shape else dx.reshape(shape)
 
     def _by_channel(self, x: Array) -> Array:

@@ -12,8 +12,9 @@ class Dropout(Layer):
     """Sets a random share of its input to 0 in training, so that a network does not rely on single units.
 
     Book 1, section 6.4.3; Srivastava et al., JMLR 15 (2014). Scaled as in the book: in training what is kept passes as
-    it is, in inference all is multiplied by 1 - dropout_ratio. Which elements are dropped is a function of their place
-    and of one random number a forward: the same for any number of threads, and nothing is stored.
+    it is, in inference all is multiplied by 1 - dropout_ratio. Or `inverted`, as in PyTorch. Which elements are dropped
+    is a function of their place and of one random number a forward: the same for any number of threads, and nothing is
+    stored.
 
     Parameters
     ----------
@@ -21,6 +22,8 @@ class Dropout(Layer):
         The share to drop, in [0, 1).
     rng : None, int, numpy.random.Generator or RandomState
         Where the random number comes from: None is NumPy's global state, as in the book; an int seeds a Generator.
+    inverted : bool
+        In training what is kept is divided by 1 - dropout_ratio; in inference all passes as it is.
 
     Attributes
     ----------
@@ -48,11 +51,11 @@ class Dropout(Layer):
            [0.5, 0.5, 0.5, 0.5]])
     """
 
-    def __init__(self, dropout_ratio: float = 0.5, rng: Any = None) -> None:
+    def __init__(self, dropout_ratio: float = 0.5, rng: Any = None, inverted: bool = False) -> None:
         super().__init__()
         if not 0 <= dropout_ratio < 1:
             raise ValueError(f"Dropout: dropout_ratio must be in [0, 1), got {dropout_ratio!r}")
-        self.dropout_ratio = float(dropout_ratio)
+        self.dropout_ratio, self.inverted = float(dropout_ratio), inverted
         self.rng = random_source(rng)
         self._draw = self.rng.integers if hasattr(self.rng, "integers") else self.rng.randint
 
@@ -75,11 +78,11 @@ class Dropout(Layer):
         out = self._outputs.empty(x.shape, x.dtype)
         if not train_flg:
             self._saved = None
-            return np.multiply(x, x.dtype.type(1 - self.dropout_ratio), out=out)
+            return np.multiply(x, x.dtype.type(1 if self.inverted else 1 - self.dropout_ratio), out=out)
         seed = int(self._draw(0, 2**63 - 1, dtype=np.int64))
         kernels_for(x).dropout_forward(x, seed, self.dropout_ratio, out)
         self._saved = seed, x.shape, x.dtype
-        return out
+        return self._divided(out)
 
     def backward(self, dout: ArrayLike) -> Array:
         """The gradient for x, from that for the output of the last forward in training, `dout`; both of x's shape."""
@@ -87,4 +90,9 @@ class Dropout(Layer):
         dout = as_gradient(dout, shape, "Dropout").astype(dtype, copy=False)
         dx = self._input_grads.empty(shape, dtype)
         kernels_for(dout).dropout_backward(dout, seed, self.dropout_ratio, dx)
-        return dx
+        return self._divided(dx)
+
+    def _divided(self, kept: Array) -> Array:
+        if self.inverted:
+            kept *= kept.dtype.type(1 / (1 - self.dropout_ratio))
+        return kept

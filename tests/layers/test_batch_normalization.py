@@ -48,6 +48,15 @@ def test_is_the_book_s(shape, size, dtype, tolerance, rng):
     assert_allclose(layer.running_var, 0.3 * var, atol=tolerance)
 
 
+def test_eps(rng):
+    layer, x = layer_for(5, rng, eps=0.5), rng.standard_normal((8, 5))
+    want = layer.gamma * (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 0.5) + layer.beta
+    assert_allclose(layer.forward(x), want)
+    want = layer.gamma * (x - layer.running_mean) / np.sqrt(layer.running_var + 0.5) + layer.beta
+    assert_allclose(layer.forward(x, False), want)
+    assert max(gradient_check(layer, x).values()) < 1e-6
+
+
 @pytest.mark.parametrize(("shape", "size"), SHAPES, ids=str)
 def test_inference_uses_the_running_averages_and_leaves_them(shape, size, rng):
     mean, var = rng.standard_normal(size), rng.random(size)
@@ -105,6 +114,7 @@ def test_errors():
             "running_var must have the shape (3,) of gamma, got (4,)",
         ),
         (lambda: BatchNormalization(ones, zeros, momentum=2), ValueError, "momentum must be in [0, 1], got 2"),
+        (lambda: BatchNormalization(ones, zeros, eps=0), ValueError, "eps must be a positive number, got 0"),
         (
             lambda: layer.forward(np.zeros((5, 4))),
             ValueError,

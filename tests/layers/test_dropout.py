@@ -14,8 +14,10 @@ class Always:
         return 11
 
 
-def test_gradients(rng):
-    assert gradient_check(Dropout(0.4, rng=Always()), rng.standard_normal((4, 3, 5)))["x"] < 1e-9
+@pytest.mark.parametrize("inverted", [False, True])
+def test_gradients(inverted, rng):
+    layer = Dropout(0.4, rng=Always(), inverted=inverted)
+    assert gradient_check(layer, rng.standard_normal((4, 3, 5)))["x"] < 1e-9
 
 
 def test_training_drops_and_inference_scales(rng):
@@ -28,6 +30,15 @@ def test_training_drops_and_inference_scales(rng):
     assert_array_equal(layer.backward(x) != 0, kept)
     assert_array_equal(layer.forward(x, train_flg=False), x * 0.7)
     assert_array_equal(layer.forward(x, False), layer.forward(x, train_flg=False))  # as the book calls it
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_inverted_scales_in_training(dtype, rng):
+    x = rng.standard_normal((300, 40)).astype(dtype)
+    plain, inverted = Dropout(0.3, rng=0), Dropout(0.3, rng=0, inverted=True)
+    assert_array_equal(inverted.forward(x), plain.forward(x) * x.dtype.type(1 / 0.7))
+    assert_array_equal(inverted.backward(x), plain.backward(x) * x.dtype.type(1 / 0.7))
+    assert_array_equal(inverted.forward(x, train_flg=False), x)
 
 
 def test_every_forward_draws_anew_and_a_seed_repeats_all():
