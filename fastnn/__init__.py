@@ -33,16 +33,19 @@ __all__ = [
     "ThroughputProfile",
     "__version__",
     "compile",
+    "from_torch",
     "get_num_threads",
     "profile",
     "roofline",
     "set_num_threads",
     "threads",
+    "to_torch",
     "warmup",
 ]
 
 if TYPE_CHECKING:
     from ._roofline import Roofline, roofline
+    from ._torch import from_torch, to_torch
     from ._warmup import warmup
     from .estimators import MLPClassifier, MLPRegressor
     from .profiling import ThroughputProfile, profile
@@ -53,8 +56,10 @@ _LATE = {
     "MLPRegressor": "estimators",
     "Roofline": "_roofline",
     "ThroughputProfile": "profiling",
+    "from_torch": "_torch",
     "profile": "profiling",
     "roofline": "_roofline",
+    "to_torch": "_torch",
     "warmup": "_warmup",
 }
 
