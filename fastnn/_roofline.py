@@ -85,7 +85,7 @@ def roofline() -> Roofline:
     return Roofline(threads, {dtype: flops(dtype) for dtype in ("float32", "float64")}, copy(_FAR, 1), copy(_NEAR, 20))
 
 
-def _shortest(call: Callable[[], object], repeats: int = 40) -> float:
+def _shortest(call: Callable[[], object], repeats: int = 20) -> float:
     """Seconds of the fastest call; with rests between, in which whatever else the machine was doing may end."""
     call()
     seconds = []

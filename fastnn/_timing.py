@@ -16,7 +16,7 @@ CHUNK = 0.005  # seconds that one measurement takes at least
 WARM = 0.02  # seconds of work before it: after a rest, threads are slow for some milliseconds, as in no training loop
 REST = 0.15  # threads of OpenBLAS and OpenMP spin on after their work, and slow down whoever comes next
 BUSY = 0.05  # CPUs that others may use in a round that counts
-MOST_ROUNDS = 3  # times as many rounds as asked for, to find quiet ones
+MOST_ROUNDS = 2  # times as many rounds as asked for, to find quiet ones
 
 
 @dataclasses.dataclass
@@ -32,6 +32,8 @@ class Contestant:
     team : str
         Contestants of one team, which run on the same threads, go one after the other without rests. Those without
         a team rest.
+    spins : bool
+        Whether threads of its own may wait busily for a while when its work is done: who comes next then rests first.
     seconds : list of float
         One measurement, per call, for each round that counts.
     last : float
@@ -42,6 +44,7 @@ class Contestant:
     wait: Callable[[], Any] = lambda: None
     prepare: Callable[[], Any] = lambda: None
     team: str = ""
+    spins: bool = True
     seconds: list[float] = dataclasses.field(default_factory=list)
     last: float = 0.0
 
@@ -108,9 +111,11 @@ def interleave(contestants: list[Contestant], rounds: int, tell: Callable[[], An
     try:
         while sum(not others > BUSY for others, _ in done) < rounds and len(done) < MOST_ROUNDS * rounds:
             seconds = dict.fromkeys(map(id, contestants), 0.0)
-            others, start = _others(), time.perf_counter()
+            others, start, spinning = _others(), time.perf_counter(), True
             for team in shuffled.sample(list(teams.values()), len(teams)):
-                time.sleep(REST)
+                if spinning:
+                    time.sleep(REST)
+                spinning = any(c.spins for c in team)
                 for c in shuffled.sample(team, len(team)):
                     seconds[id(c)] = _turn(c, calls[id(c)])
                     tell()
