@@ -3,7 +3,8 @@
 Kernels take contiguous, aligned, writeable float32 or float64 arrays of the machine's byte order, because each other
 kind would be compiled anew. Whatever else a user gives is brought into that form: without a copy where only the leave
 to write is missing, as with JAX's arrays, since kernels do not write into inputs; else by a copy. Anything that NumPy
-can read is an array: by ``__array__`` (PyTorch, JAX, pandas), ``__dlpack__``, a buffer, or as nested sequences.
+can read is an array: by ``__array__`` (PyTorch, JAX, pandas), ``__dlpack__``, a buffer, or as nested sequences. What
+lies in a GPU's memory becomes a CuPy array of that memory, and stays there: see _device.py.
 """
 
 import sys
@@ -15,18 +16,27 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import config, kernels
-
-Array = np.ndarray[Any, Any]
+from ._device import Array, address, as_plain, in_gpu_memory, is_plain, on_gpu, to_gpu, xp_of
 
 FLOAT16, FLOAT32, FLOAT64 = np.dtype("float16"), np.dtype("float32"), np.dtype("float64")
 INTP = np.dtype("intp")
 
 
-def kernels_for(x: Array) -> ModuleType:
-    """The kernels that compute on `x`; the GPU's for all arrays while ``config.GPU`` is true."""
-    if config.GPU:
-        return kernels.get("cuda")
+def kernels_for(x: Array, *others: Array) -> ModuleType:
+    """The kernels that compute on these arrays; a TypeError where some are on the GPU and others are not."""
+    for other in others:
+        check_one_device(x, other)
     return kernels.get("cpu") if type(x) is np.ndarray else kernels.for_array(x)
+
+
+def check_one_device(x: Array, other: Array) -> None:
+    """Raise TypeError where one is on the GPU and the other is not."""
+    if type(x) is not type(other) and on_gpu(x) != on_gpu(other):
+        gpu, cpu = (x, other) if on_gpu(x) else (other, x)
+        raise TypeError(
+            f"fastnn: arrays must be on one device, got one of shape {gpu.shape} on the GPU and one of shape "
+            f"{cpu.shape} that is not; fastnn.util.to_gpu and to_cpu move arrays, model.to a model"
+        )
 
 
 class _AtOnce(dict[str, Callable[..., Any]]):
@@ -57,7 +67,9 @@ def float_dtype(dtype: np.dtype[Any], who: str, name: str) -> np.dtype[Any]:
 
 
 def as_array(x: ArrayLike, who: str, name: str) -> Array:
-    """`x` as a NumPy array of any dtype but object; the memory is x's own wherever it can be read in place."""
+    """`x` as a NumPy or CuPy array of any dtype but object; the memory is x's own wherever it can be read in place."""
+    if on_gpu(x) or in_gpu_memory(x):
+        return to_gpu(x)
     try:
         by_dlpack = not hasattr(x, "__array__") and hasattr(x, "__dlpack__")
         array = np.from_dlpack(x) if by_dlpack else np.asarray(x)  # type: ignore[arg-type]
@@ -71,12 +83,12 @@ def as_array(x: ArrayLike, who: str, name: str) -> Array:
         raise TypeError(f"{who}: {name} must be an array that NumPy can read, got {kind}: {reason}") from None
     if array.dtype == object:
         raise TypeError(f"{who}: {name} must be an array of numbers, got {type(x).__name__} of Python objects")
-    return array
+    return to_gpu(array) if config.GPU else array
 
 
 def as_real(x: ArrayLike, who: str, name: str = "x", halves: bool = False) -> Array:
     """`x` as an array of a dtype that kernels compute in, in any layout; itself where it is one. See `as_floats`."""
-    if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64):
+    if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64) and not config.GPU:
         return x
     array = as_array(x, who, name)
     dtype = FLOAT16 if halves and array.dtype == FLOAT16 else float_dtype(array.dtype, who, name)
@@ -88,7 +100,7 @@ def as_floats(x: ArrayLike, who: str, name: str = "x", halves: bool = False) -> 
 
     With `halves` for kernels that read float16 as well, and compute it in float32.
     """
-    if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64) and x.flags.carray:
+    if type(x) is np.ndarray and (x.dtype is FLOAT32 or x.dtype is FLOAT64) and x.flags.carray and not config.GPU:
         return x
     return _for_kernels(as_real(x, who, name, halves))
 
@@ -104,6 +116,8 @@ class _Memory:
 
 def _for_kernels(array: Array) -> Array:
     """`array` contiguous, aligned and writeable: itself, an alias of what is only not writeable, or a copy."""
+    if type(array) is not np.ndarray:
+        return as_plain(array)
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned):
         return np.require(array, requirements=["C", "A", "W"])
@@ -120,19 +134,20 @@ def as_output(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], w
     ValueError
         Where it has another shape or dtype, cannot be written as kernels do, or overlaps an input that it is not.
     """
+    xp = xp_of(inputs[0])
     if out is None:
-        return np.empty(shape, dtype)
-    if type(out) is not np.ndarray:
+        return xp.empty(shape, dtype)
+    if type(out) is not xp.ndarray:
         raise TypeError(f"{who}: out must be an array of shape {shape} and dtype {dtype}, got {type(out).__name__}")
     if out.shape != shape or out.dtype != dtype:
         raise ValueError(
             f"{who}: out must have shape {shape} and dtype {dtype}, got shape {out.shape} and dtype {out.dtype}"
         )
-    if not (out.flags.carray and out.dtype.isnative):
+    if not (is_plain(out) and out.dtype.isnative):
         raise ValueError(f"{who}: out must be writeable, contiguous and aligned, got an array that is not")
     for x in inputs:
-        same = x.dtype is out.dtype and x.__array_interface__["data"] == out.__array_interface__["data"]
-        if not same and np.may_share_memory(x, out):
+        same = x.dtype is out.dtype and address(x) == address(out)
+        if not same and xp.may_share_memory(x, out):
             raise ValueError(f"{who}: out must be an input itself or not overlap it, got one that overlaps in part")
     return out
 
@@ -163,6 +178,7 @@ def as_targets(t: ArrayLike, x: Array, who: str) -> Array:
     array = as_floats(t, who, "t")
     if array.shape != x.shape:
         raise ValueError(f"{who}: t must have the shape {x.shape} of x, got {array.shape}")
+    check_one_device(x, array)
     return array if array.dtype is x.dtype else array.astype(x.dtype)
 
 
@@ -196,9 +212,10 @@ def as_labels(t: ArrayLike, x: Array, who: str) -> Array:
 
 def as_labels_unread(t: ArrayLike, x: Array, who: str) -> Array:
     """What `as_labels` returns, without a look at the values, which takes small batches longer than their loss."""
-    if type(t) is np.ndarray and t.dtype is INTP and t.ndim == 1 == x.ndim - 1 and len(t) == len(x) and t.flags.carray:
+    if type(t) is type(x) and t.dtype is INTP and t.ndim == 1 == x.ndim - 1 and len(t) == len(x) and is_plain(t):
         return t
     labels = as_array(t, who, "t")
+    check_one_device(x, labels)
     lead, classes = x.shape[:-1], x.shape[-1]
     if labels.shape == x.shape and (x.ndim > 1 or labels.size > 1):
         rows = as_floats(labels, who, "t").reshape(-1, classes)
@@ -215,11 +232,11 @@ def as_labels_unread(t: ArrayLike, x: Array, who: str) -> Array:
 def check_labels(labels: Array, classes: int, who: str) -> None:
     """Raise ValueError for indices outside [0, classes) and for label rows with NaN or infinity."""
     if labels.ndim == 2:
-        if not np.isfinite(labels).all():
+        if not xp_of(labels).isfinite(labels).all():
             raise ValueError(f"{who}: t must hold finite labels, got NaN or infinity")
         return
     # Seen as unsigned, a negative index is a huge one: one comparison for both bounds.
-    if np.maximum.reduce(labels.view(np.uintp), initial=0) >= classes:
+    if labels.size and labels.view(np.uintp).max() >= classes:
         bad = labels[labels.view(np.uintp) >= classes][0]
         raise ValueError(f"{who}: t must hold class indices in [0, {classes}), got {bad}")
 
@@ -232,17 +249,29 @@ def as_parameter(p: ArrayLike, who: str, name: str, ndim: int) -> Array:
     array = as_array(p, who, name)
     if array.ndim != ndim or array.size == 0:
         raise ValueError(f"{who}: {name} must be a non-empty array with {ndim} axes, got shape {array.shape}")
-    return np.require(array, float_dtype(array.dtype, who, name), ["W"])
+    dtype = float_dtype(array.dtype, who, name)
+    return array.astype(dtype, copy=False) if on_gpu(array) else np.require(array, dtype, ["W"])
 
 
 def as_operands(x: Array, *params: Array) -> tuple[Array, ...]:
     """`x` and parameters in one dtype and in layouts that kernels take; themselves where they are so already."""
     dtype = x.dtype
     for p in params:
-        if p.dtype is not dtype or not (p.flags.carray or (p.flags.behaved and p.itemsize in p.strides)):
-            dtype = np.result_type(x, *params)
-            return tuple(np.require(a, dtype, ["C", "A", "W"]) for a in (x, *params))
+        check_one_device(x, p)
+        if p.dtype is not dtype or not (is_plain(p) or _is_transposed(p)):
+            return in_one_dtype(x, *params)
     return (x, *params)
+
+
+def in_one_dtype(*arrays: Array) -> tuple[Array, ...]:
+    """The arrays in the widest of their dtypes, contiguous; themselves where they are so already."""
+    dtype = np.result_type(*(a.dtype for a in arrays))
+    return tuple(as_plain(a, dtype) for a in arrays)
+
+
+def _is_transposed(p: Array) -> bool:
+    """Whether it is a matrix whose columns or rows are contiguous, as the CPU's products take them."""
+    return isinstance(p, np.ndarray) and p.flags.behaved and p.itemsize in p.strides
 
 
 class Outputs:
@@ -264,18 +293,25 @@ class Outputs:
                 return array
         return None
 
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """An array with undefined contents that no one else holds."""
+    def empty_like(self, x: Array, shape: tuple[int, ...] | None = None, dtype: np.dtype[Any] | None = None) -> Array:
+        """An array with undefined contents that no one else holds: like x, or of another shape or dtype."""
+        kind, shape, dtype = type(x), x.shape if shape is None else shape, dtype or x.dtype
         for array in self._arrays:
-            if sys.getrefcount(array) == _UNHELD and array.shape == shape and array.dtype == dtype:
+            if (
+                sys.getrefcount(array) == _UNHELD
+                and array.shape == shape
+                and array.dtype == dtype
+                and type(array) is kind
+            ):
                 return array
-        array = np.empty(shape, dtype)
-        self._arrays = [a for a in self._arrays if a.shape == shape and a.dtype == dtype][-1:] + [array]
+        alike = [a for a in self._arrays if a.shape == shape and a.dtype == dtype and type(a) is kind]
+        array = xp_of(x).empty(shape, dtype)
+        self._arrays = [*alike[-1:], array]
         return array
 
 
 def _count_unheld() -> int:
-    """The reference count, seen in a loop like that of `Outputs.empty`, of an array that only the list holds."""
+    """The reference count, seen in a loop like that of `Outputs.empty_like`, of an array that only the list holds."""
     for array in [np.empty(0)]:
         return sys.getrefcount(array)
     raise AssertionError

@@ -136,7 +136,7 @@ def check_alike(path: Any, what: str, live: Mapping[str, Any], saved: Mapping[st
         if name not in live or name not in saved:
             where = "checkpoint" if name not in saved else "model"
             raise ValueError(f"{os.fspath(path)!r}: the {where} has no {what} {name}")
-        a, b = np.asarray(live[name]), saved[name]
+        a, b = live[name], saved[name]
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             raise ValueError(
                 f"{os.fspath(path)!r}: {what} {name} must be {a.dtype} of shape {a.shape}, "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array
+from ._device import is_plain, to_cpu
 from .compiled import CompiledStep, compile
 from .models import Network
 
@@ -23,7 +24,7 @@ class CompiledTraining:
 
     def __init__(self, step: CompiledStep, x: Array, labels: Array) -> None:
         self._step, self._x, self._labels = step, x, labels
-        self._direct = x.ndim == 2 and x.dtype == step.dtype and x.flags.carray
+        self._direct = x.ndim == 2 and x.dtype == step.dtype and is_plain(x)
 
     @classmethod
     def of(cls, model: Any, optimizer: Any, max_grad: float | None, x: Any, t: Any) -> CompiledTraining | None:
@@ -78,8 +79,8 @@ def _same_network(model: Any, step: CompiledStep, x: Array, labels: Array) -> bo
     except Exception as reason:  # a model may insist on its batch size, say: training will tell
         _LOGGER.debug("Trainer: the model does not take a few samples (%s)", reason)
         return False
-    grads = [np.array(g) for g in model.grads]
+    grads = [to_cpu(g).copy() for g in model.grads]
     own_loss = float(step.gradient(x, labels))
     tolerance = 1e-3 if step.dtype == np.float32 else 1e-9
-    pairs: list[tuple[Any, Any]] = [(loss, own_loss), *zip(grads, model.grads, strict=True)]
+    pairs: list[tuple[Any, Any]] = [(loss, own_loss), *zip(grads, map(to_cpu, model.grads), strict=True)]
     return all(np.allclose(a, b, rtol=tolerance, atol=tolerance * (1e-6 + np.max(np.abs(b)))) for a, b in pairs)

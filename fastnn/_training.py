@@ -13,8 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import _arrays
-from ._arrays import Array
+from ._arrays import Array, as_array
 from ._checkpoint import (
     Checkpoint,
     Progress,
@@ -26,6 +25,7 @@ from ._checkpoint import (
     set_generator_state,
     unpack,
 )
+from ._device import on_gpu, to_cpu, xp_of
 from .layers.layer import can_skip_input_gradient
 from .optimizer import has_rule
 from .serialize import load_arrays, save_arrays
@@ -123,6 +123,7 @@ class TrainingLoop:
         arrays |= {f"optimizer.{name}": value for name, value in self.optimizer.state().items()}
         arrays |= {f"list.{name}": np.array(getattr(self, name), np.float64) for name in self._lists}
         arrays["order"] = self._order
+        arrays = {name: to_cpu(a) for name, a in arrays.items()}
         values = {
             "progress": vars(self._progress),
             "counts": {name: getattr(self, name) for name in self._counts},
@@ -163,7 +164,7 @@ class TrainingLoop:
             set_generator_state(rng, checkpoint.layer_rngs[name])
         for live, saved in ((params, checkpoint.params), (arrays, checkpoint.layers)):
             for name, a in live.items():
-                a[...] = saved[name]
+                a[...] = xp_of(a).asarray(saved[name])
         for name, a in checkpoint.lists.items():
             setattr(self, name, a.tolist())
         vars(self).update(checkpoint.counts)
@@ -219,7 +220,9 @@ class TrainingLoop:
                     output.describe(f"epoch {self.current_epoch + 1}")
                     said = eval_interval is None  # an epoch whose lines verbose=n left out ends without one as well
                     for losses in epoch():
-                        at.total_loss = sum(losses, start=at.total_loss)  # not float(): they may live on a GPU
+                        # On a GPU nothing is waited for: not float(), and one sum for all.
+                        total = losses.sum() if on_gpu(losses) else sum(losses, start=at.total_loss)
+                        at.total_loss = at.total_loss + total if on_gpu(losses) else total
                         at.loss_count += len(losses)
                         at.iteration += len(losses)
                         if eval_interval is not None and (at.iteration - 1) % eval_interval == 0:
@@ -325,11 +328,6 @@ class Output:
             self._bar.write(text)
         else:
             print(text, flush=True)
-
-
-def as_array(a: Any, where: str, name: str) -> Any:
-    """Leave GPU arrays where they are, make everything else a NumPy array."""
-    return a if hasattr(a, "__cuda_array_interface__") else _arrays.as_array(a, where, name)
 
 
 def check_data(where: str, x_name: str, x: Any, t_name: str, t: Any) -> tuple[Any, Any]:

@@ -10,7 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import config
-from ._arrays import AT_ONCE, FLOAT16, FLOAT32, Array, as_array, as_floats, as_labels, as_output, kernels_for
+from ._arrays import (
+    AT_ONCE,
+    FLOAT16,
+    FLOAT32,
+    Array,
+    as_array,
+    as_floats,
+    as_labels,
+    as_output,
+    check_one_device,
+    kernels_for,
+)
+from ._device import xp_of
 from .layers import SoftmaxWithLoss
 from .layers.gelu import gelu_kernel
 from .layers.leaky_relu import checked_slope
@@ -59,7 +71,7 @@ def step_function(x: ArrayLike, out: Array | None = None) -> Any:
     """
     x = as_array(x, "step_function", "x")
     y = as_output(out, x.shape, np.dtype(int), "step_function", x)
-    np.greater(x, 0, out=y, casting="unsafe")
+    y[...] = x > 0
     return y[()] if out is None else y
 
 
@@ -103,7 +115,7 @@ def sigmoid_grad(x: ArrayLike, out: Array | None = None) -> Any:
     dx = as_output(out, x.shape, x.dtype, "sigmoid_grad", x)
     k = kernels_for(x)
     k.sigmoid_forward(x, dx)
-    k.sigmoid_backward(np.ones_like(x), dx, dx)
+    k.sigmoid_backward(k.xp.ones_like(x), dx, dx)
     return dx[()] if out is None else dx
 
 
@@ -130,7 +142,7 @@ def relu_grad(x: ArrayLike, out: Array | None = None) -> Any:
     """
     x = as_floats(x, "relu_grad")
     dx = as_output(out, x.shape, x.dtype, "relu_grad", x)
-    np.greater_equal(x, 0, out=dx, casting="unsafe")
+    dx[...] = x >= 0
     return dx[()] if out is None else dx
 
 
@@ -243,7 +255,8 @@ def sum_squared_error(y: ArrayLike, t: ArrayLike) -> Any:
     y, t = as_floats(y, "sum_squared_error", "y"), as_floats(t, "sum_squared_error", "t")
     if y.shape != t.shape:
         raise ValueError(f"sum_squared_error: t must have the shape {y.shape} of y, got {t.shape}")
-    return 0.5 * np.sum((y - t) ** 2)
+    check_one_device(y, t)
+    return 0.5 * ((y - t) ** 2).sum()
 
 
 sum_squares_error = sum_squared_error
@@ -270,9 +283,10 @@ def cross_entropy_error(y: ArrayLike, t: ArrayLike) -> Any:
         raise ValueError(f"cross_entropy_error: y must hold probabilities (N, C) of at least one sample, got {y.shape}")
     labels = as_labels(t, y, "cross_entropy_error")
     rows = y.reshape(-1, y.shape[-1])
+    xp = xp_of(y)
     if labels.ndim == 1:
-        return -np.sum(np.log(rows[np.arange(len(labels)), labels] + 1e-7)) / len(rows)
-    return -np.sum(labels * np.log(rows + 1e-7)) / len(rows)
+        return -xp.log(rows[xp.arange(len(labels)), labels] + 1e-7).sum() / len(rows)
+    return -(labels * xp.log(rows + 1e-7)).sum() / len(rows)
 
 
 def softmax_loss(X: ArrayLike, t: ArrayLike) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import Array
+from ._device import Array, on_gpu, xp_of
 
 __all__ = ["gradient_check", "gradient_descent", "numerical_diff", "numerical_gradient"]
 
@@ -54,12 +54,13 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array, h: float = 1e-4) -> 
     >>> numerical_gradient(lambda x: np.sum(x**2), np.array([3.0, 4.0])).round(6)
     array([6., 8.])
     """
-    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
-        kind = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+    is_array = isinstance(x, np.ndarray) or on_gpu(x)
+    if not is_array or x.dtype.kind != "f":
+        kind = x.dtype if is_array else type(x).__name__
         raise TypeError(f"numerical_gradient: x must be an array of floats, which can be moved by {h}, got {kind}")
-    gradient = np.empty(x.shape, x.dtype)
+    gradient = xp_of(x).empty(x.shape, x.dtype)
     for i in np.ndindex(x.shape):
-        value = x[i]
+        value = float(x[i])
         try:
             x[i] = value + h
             above, high = float(f(x)), float(x[i])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import FLOAT32, FLOAT64, Array, kernels_for
+from ._device import address, is_plain, on_gpu, to_cpu, to_gpu, xp_of
 from .kernels import get
 from .util import clip_grads
 
@@ -101,8 +102,12 @@ class Optimizer:
         shared = _share_memory(params)
         for i, of_one in enumerate(zip(params, grads, self.states_for(params), strict=True)):
             p, g, _ = of_one
-            kernels, dtype = kernels_for(p), p.dtype
-            if not (dtype in (FLOAT32, FLOAT64) and g.dtype == dtype and p.flags.carray and g.flags.carray):
+            kernels, dtype = kernels_for(p, g), p.dtype
+            if not (dtype in (FLOAT32, FLOAT64) and g.dtype == dtype and is_plain(p) and is_plain(g)):
+                if on_gpu(p):
+                    raise ValueError(
+                        f"{type(self).__name__}: parameter {i} and its gradient must be contiguous, of one dtype"
+                    )
                 kernels, dtype = get("ref"), FLOAT64  # transposed, strided and other arrays are left to NumPy
             groups.setdefault((kernels, dtype, shared and i), []).append(of_one)
         return [
@@ -115,7 +120,7 @@ class Optimizer:
         if not self.state_names:
             return [()] * len(params)
         if self.states is None:
-            self.states = [tuple(np.zeros(p.shape, p.dtype) for _ in self.state_names) for p in params]
+            self.states = [tuple(xp_of(p).zeros(p.shape, p.dtype) for _ in self.state_names) for p in params]
         who = type(self).__name__
         if len(params) != len(self.states):
             raise ValueError(f"{who}: params must be {len(self.states)} arrays as its state, got {len(params)}")
@@ -123,6 +128,9 @@ class Optimizer:
             if (p.shape, p.dtype) != (arrays[0].shape, arrays[0].dtype):
                 expected = f"{arrays[0].dtype} of shape {arrays[0].shape} as its state"
                 raise ValueError(f"{who}: parameter {i} must be {expected}, got {p.dtype} of shape {p.shape}")
+        if any(on_gpu(p) != on_gpu(a) for p, arrays in zip(params, self.states, strict=True) for a in arrays):
+            move = to_gpu if on_gpu(params[0]) else to_cpu
+            self.states = [tuple(map(move, arrays)) for arrays in self.states]
         return self.states
 
     def numbers(self, steps: int, dtype: np.dtype[Any]) -> Array:
@@ -162,7 +170,7 @@ class Optimizer:
         """
         state = {name: np.array(value) for name, value in self._settings().items()}
         for i, arrays in enumerate(self.states or ()):
-            state |= {f"{name}.{i}": a.copy() for name, a in zip(self.state_names, arrays, strict=True)}
+            state |= {f"{name}.{i}": to_cpu(a.copy()) for name, a in zip(self.state_names, arrays, strict=True)}
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -455,5 +463,5 @@ def _in_order(params: Any, grads: Any, who: str) -> tuple[list[Array], list[Arra
 
 def _share_memory(params: list[Array]) -> bool:
     """Whether some of them overlap: then they must be updated one after the other."""
-    spans = sorted((address := p.__array_interface__["data"][0], address + p.nbytes) for p in params if p.flags.carray)
+    spans = sorted((start := address(p), start + p.nbytes) for p in params if is_plain(p))
     return any(end > begin for (_, end), (begin, _) in pairwise(spans))

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ._atomic import atomic_write
+from ._device import to_cpu, xp_of
 from .errors import FileFormatError
 
 __all__ = ["load_arrays", "load_into", "save_arrays"]
@@ -167,7 +168,7 @@ def load_into(params: Mapping[str, Any], path: _Path, *, max_bytes: int = _MAX_B
             raise ValueError(f"{_show(path)}: {name!r} must be writable, the array to load into is read-only")
         ready.append((live, _cast(f"{_show(path)}: {name!r}", value, live.dtype)))
     for live, value in ready:
-        live[...] = value
+        live[...] = xp_of(live).asarray(value)
 
 
 def _by_position(loaded: dict[str, _Array], names: list[str], path: _Path) -> dict[str, _Array]:
@@ -219,7 +220,7 @@ def _checked_name(name: Any) -> str:
 
 def _storable(name: str, array: Any, dtype: str | None) -> _Array:
     """Native, C-contiguous (safetensors 0.8 writes the memory of a transposed array as if it were), in `dtype`."""
-    a = np.asarray(array)
+    a = to_cpu(array)
     if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8:
         raise TypeError(f"parameter {name!r} must be an array of float, int or bool, got {a.dtype}")
     if dtype is None or a.dtype.kind != "f":

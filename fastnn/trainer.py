@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._compiled_training import CompiledTraining
+from ._device import xp_of
 from ._training import (
     Model,
     Optimizer,
@@ -176,7 +177,7 @@ class Trainer(TrainingLoop):
             order = self._order[at.iteration * batch_size : max_iters * batch_size]
             if fast is not None:
                 return fast.steps(order, batch_size, until_stop, self._ctrl_c.hold)
-            starts = range(0, len(order), batch_size)
+            starts, order = range(0, len(order), batch_size), xp_of(data).asarray(order)
             mini_batches = (order[start : start + batch_size] for start in starts)
             return self._steps(((take_x(rows), take_t(rows)) for rows in mini_batches), max_grad)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array
+from . import _device
+from ._device import Array, address
 
-__all__ = ["clip_grads", "col2im", "im2col", "remove_duplicate"]
+__all__ = ["clip_grads", "col2im", "im2col", "remove_duplicate", "to_cpu", "to_gpu"]
 
 
 def clip_grads(grads: Sequence[Array] | Mapping[str, Array], max_norm: float) -> float:
@@ -35,7 +36,7 @@ def clip_grads(grads: Sequence[Array] | Mapping[str, Array], max_norm: float) ->
         raise ValueError(f"clip_grads: max_norm must be positive, got {max_norm}")
     arrays: Iterable[Array] = grads.values() if isinstance(grads, Mapping) else grads
     arrays = list(arrays)
-    norm = math.sqrt(math.fsum(float(np.sum(np.square(g, dtype=np.float64))) for g in arrays))
+    norm = math.sqrt(math.fsum(float((g.astype(np.float64) ** 2).sum()) for g in arrays))
     rate = max_norm / (norm + 1e-6)
     if rate < 1:
         for g in arrays:
@@ -68,7 +69,7 @@ def remove_duplicate(params: Sequence[Array], grads: Sequence[Array]) -> tuple[l
     kept_grads: list[Array] = []
     for p, g in zip(params, grads, strict=True):
         # The same memory read along the same steps, in whatever order of axes.
-        key = (p.__array_interface__["data"][0], p.dtype, *sorted(zip(p.strides, p.shape, strict=True)))
+        key = (address(p), p.dtype, *sorted(zip(p.strides, p.shape, strict=True)))
         if key not in seen:
             seen[key] = len(kept_params), p.strides
             kept_params.append(p)
@@ -77,6 +78,35 @@ def remove_duplicate(params: Sequence[Array], grads: Sequence[Array]) -> tuple[l
             first, strides = seen[key]
             kept_grads[first] += g if p.strides == strides else g.T
     return kept_params, kept_grads
+
+
+def to_gpu(x: Any) -> Array:
+    """`x` as a CuPy array: a copy of a NumPy array; itself, or the same memory, where it is on the GPU already.
+
+    Book 2, ``common/util.py``. Takes arrays of other libraries as well, such as PyTorch's and JAX's.
+
+    Raises
+    ------
+    RuntimeError
+        Where no GPU can be used, saying why.
+    """
+    return _device.to_gpu(x)
+
+
+def to_cpu(x: Any) -> Array:
+    """`x` as a NumPy array: itself, or a copy of what is on the GPU, which waits for what computes it.
+
+    Book 2, ``common/util.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.util import to_cpu
+    >>> x = np.zeros(3)
+    >>> to_cpu(x) is x
+    True
+    """
+    return _device.to_cpu(x)
 
 
 def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0) -> Array:

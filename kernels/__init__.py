@@ -48,6 +48,11 @@ def for_array(x: object) -> ModuleType:
     """The kernel set that computes on arrays like `x`: ``cpu`` for NumPy arrays, ``cuda`` for CuPy's."""
     if isinstance(x, np.ndarray):
         return get("cpu")
-    if type(x).__module__.partition(".")[0] == "cupy":
+    if is_cupy(x):
         return get("cuda")
-    raise TypeError(f"fastnn: expected a NumPy array, got {type(x).__name__}")
+    raise TypeError(f"fastnn: expected an array of NumPy or CuPy, got {type(x).__name__}")
+
+
+def is_cupy(x: object) -> bool:
+    """Whether x is a CuPy array; CuPy is not imported to find out."""
+    return type(x).__module__.partition(".")[0] == "cupy"

@@ -68,6 +68,6 @@ class Affine(MatMul):
     def backward_activated(self, dout: ArrayLike, activation: Relu | Sigmoid) -> Array:
         """``activation.backward(self.backward(dout))`` in one pass, where this layer follows `activation`."""
         rows, y, W = self._differentiate(dout)
-        dx = self._input_grads.empty(y.shape, y.dtype)
+        dx = self._input_grads.empty_like(y)
         getattr(kernels_for(rows), activation.before_affine)(rows, W, y, dx)
         return dx

@@ -1,9 +1,9 @@
 import math
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from .._arrays import Array, as_batch, as_gradient, as_operands, as_parameter, kernels_for
+from .._device import xp_of
 from .layer import Layer, grad, param
 
 
@@ -74,7 +74,7 @@ class BatchNormalization(Layer):
             raise ValueError(f"BatchNormalization: eps must be a positive number, got {eps!r}")
         self.momentum, self.eps = momentum, eps
         p = self.params[0]
-        self.running_mean, self.running_var = np.zeros(p.shape, p.dtype), np.zeros(p.shape, p.dtype)
+        self.running_mean, self.running_var = xp_of(p).zeros_like(p), xp_of(p).zeros_like(p)
         for name, value in (("beta", self.params[1]), ("running_mean", running_mean), ("running_var", running_var)):
             if value is None:
                 continue
@@ -111,9 +111,9 @@ class BatchNormalization(Layer):
         x = as_batch(x, "BatchNormalization")
         values, gamma, beta = as_operands(self._by_channel(x), *self.params)
         k, eps = kernels_for(values), values.dtype.type(self.eps)
-        out = self._outputs.empty(values.shape, values.dtype)
+        out = self._outputs.empty_like(values)
         if train_flg:
-            mean, var = np.empty_like(gamma), np.empty_like(gamma)
+            mean, var = k.xp.empty_like(gamma), k.xp.empty_like(gamma)
             k.batch_normalization_forward(values, gamma, beta, eps, out, mean, var)
             for running, of_batch in ((self.running_mean, mean), (self.running_var, var)):
                 running *= self.momentum
@@ -133,7 +133,7 @@ class BatchNormalization(Layer):
         values, mean, var, shape = self._from_forward()
         g = as_gradient(dout, shape, "BatchNormalization").reshape(values.shape)
         g, values, gamma, mean, var = as_operands(g, values, self.params[0], mean, var)
-        eps, dx = values.dtype.type(self.eps), self._input_grads.empty(values.shape, values.dtype)
+        eps, dx = values.dtype.type(self.eps), self._input_grads.empty_like(values)
         backward = kernels_for(values).batch_normalization_backward
         self._write_grads(lambda *grads: backward(g, values, gamma, mean, var, eps, dx, *grads), values.dtype)
         return dx if dx.shape == shape else dx.reshape(shape)

@@ -1,9 +1,8 @@
 import operator
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, Outputs, as_batch, as_gradient, kernels_for
+from .._arrays import Array, Outputs, as_batch, as_gradient, in_one_dtype, kernels_for
 from .layer import Layer, grad, param
 from .relu import Relu
 
@@ -125,9 +124,9 @@ class Convolution(Layer):
                 f"{f' in {self.groups} groups' if self.groups > 1 else ''}, got shape {x.shape}"
             )
         out_shape = len(x), len(W), *self._out_size(x.shape[2:])
-        x, W, b = _in_one_dtype(x, W, b)
-        out = outputs.empty(out_shape, x.dtype)
-        getattr(kernels_for(x), kernel)(x, W, b, self.stride, self.pad, self.dilation, out)
+        x, W, b = in_one_dtype(x, W, b)
+        out = outputs.empty_like(x, out_shape)
+        getattr(kernels_for(x, W), kernel)(x, W, b, self.stride, self.pad, self.dilation, out)
         self._saved = x, out_shape
         return out
 
@@ -158,13 +157,13 @@ class Convolution(Layer):
             Of x's shape. None without `input_gradient`.
         """
         x, out_shape = self._from_forward()
-        dout, x, W = _in_one_dtype(as_gradient(dout, out_shape, "Convolution"), x, self.params[0])
-        k = kernels_for(x)
+        dout, x, W = in_one_dtype(as_gradient(dout, out_shape, "Convolution"), x, self.params[0])
+        k = kernels_for(x, dout)
         geometry = self.stride, self.pad, self.dilation
         self._write_grads(lambda *grads: k.convolution_backward_params(x, dout, *geometry, *grads), x.dtype)
         if not input_gradient:
             return None
-        dx = self._input_grads.empty(x.shape, x.dtype)
+        dx = self._input_grads.empty_like(x)
         k.convolution_backward_input(dout, W, *geometry, dx)
         return dx
 
@@ -177,8 +176,3 @@ def _as_pair(value: int | tuple[int, int], name: str, at_least: int) -> tuple[in
     if len(pair) != 2 or min(pair) < at_least:
         raise ValueError(f"Convolution: {name} must be an int, or a pair, of at least {at_least}, got {value!r}")
     return pair
-
-
-def _in_one_dtype(*arrays: Array) -> list[Array]:
-    dtype = np.result_type(*arrays)
-    return [np.require(a, dtype, ["C", "A", "W"]) for a in arrays]

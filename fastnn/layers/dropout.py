@@ -75,10 +75,11 @@ class Dropout(Layer):
             Of x's shape.
         """
         x = as_batch(x, "Dropout")
-        out = self._outputs.empty(x.shape, x.dtype)
+        out = self._outputs.empty_like(x)
         if not train_flg:
             self._saved = None
-            return np.multiply(x, x.dtype.type(1 if self.inverted else 1 - self.dropout_ratio), out=out)
+            kept = x.dtype.type(1 if self.inverted else 1 - self.dropout_ratio)
+            return kernels_for(x).xp.multiply(x, kept, out=out)
         seed = int(self._draw(0, 2**63 - 1, dtype=np.int64))
         kernels_for(x).dropout_forward(x, seed, self.dropout_ratio, out)
         self._saved = seed, x.shape, x.dtype
@@ -88,7 +89,7 @@ class Dropout(Layer):
         """The gradient for x, from that for the output of the last forward in training, `dout`; both of x's shape."""
         seed, shape, dtype = self._from_forward()
         dout = as_gradient(dout, shape, "Dropout").astype(dtype, copy=False)
-        dx = self._input_grads.empty(shape, dtype)
+        dx = self._input_grads.empty_like(dout)
         kernels_for(dout).dropout_backward(dout, seed, self.dropout_ratio, dx)
         return self._divided(dx)
 

@@ -1,10 +1,10 @@
 """What the layers that act on each element share."""
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import config
 from .._arrays import AT_ONCE, FLOAT16, FLOAT32, Array, as_batch, as_floats, as_gradient, as_output, kernels_for
+from .._device import xp_of
 from .layer import Layer
 
 
@@ -45,10 +45,10 @@ class Elementwise(Layer):
         x = as_batch(x, who, halves=not self._saves_input)
         dtype = FLOAT32 if x.dtype is FLOAT16 else x.dtype
         if out is None:
-            y = self._outputs.empty(x.shape, dtype)
+            y = self._outputs.empty_like(x, dtype=dtype)
         else:
             y = as_output(out, x.shape, dtype, who, x)
-            if self._saves_input and np.may_share_memory(x, y):
+            if self._saves_input and xp_of(x).may_share_memory(x, y):
                 raise ValueError(f"{who}: out must not be x, which backward needs")
         getattr(kernels_for(x), self._forward)(x, *self._scalars, y)
         self._saved = x if self._saves_input else y
@@ -78,8 +78,8 @@ class Elementwise(Layer):
         if dout.dtype is not saved.dtype:
             dout = dout.astype(saved.dtype)
         if out is None:
-            dx = self._input_grads.empty(saved.shape, saved.dtype)
+            dx = self._input_grads.empty_like(saved)
         else:
             dx = as_output(out, saved.shape, saved.dtype, who, dout, saved)
-        getattr(kernels_for(saved), self._backward)(dout, saved, *self._scalars, dx)
+        getattr(kernels_for(saved, dout), self._backward)(dout, saved, *self._scalars, dx)
         return dx

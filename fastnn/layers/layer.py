@@ -3,12 +3,16 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._arrays import Array, Outputs, as_parameter
+from .._device import mover, xp_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing, from Python 3.11
 
 
 def param(index: int) -> Any:
@@ -59,7 +63,7 @@ class Layer:
     def _add_param(self, value: ArrayLike, ndim: int) -> None:
         p = as_parameter(value, type(self).__name__, self.param_names[len(self.params)], ndim)
         self.params.append(p)
-        self.grads.append(np.zeros(p.shape, p.dtype))
+        self.grads.append(xp_of(p).zeros_like(p))
 
     def _write_grads(self, kernel: Callable[..., None], dtype: np.dtype[Any]) -> None:
         """kernel(*grads); where it computes in another dtype than theirs, into arrays that are copied from."""
@@ -69,11 +73,39 @@ class Layer:
         else:  # nearly always
             kernel(*self.grads)
             return
-        grads = [g if g.dtype is dtype else np.empty(g.shape, dtype) for g in self.grads]
+        grads = [g if g.dtype is dtype else xp_of(g).empty(g.shape, dtype) for g in self.grads]
         kernel(*grads)
         for kept, computed in zip(self.grads, grads, strict=True):
             if kept is not computed:
                 kept[...] = computed
+
+    def to(self, device: str) -> "Self":
+        """Move parameters, gradients and what else belongs to a saved network to a device; what they were, stays.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+
+        Returns
+        -------
+        Layer
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For another device.
+        RuntimeError
+            For "cuda" where no GPU can be used, saying why.
+        """
+        self._move(mover(device, type(self).__name__))
+        return self
+
+    def _move(self, move: Callable[[Array], Array]) -> None:
+        self.params, self.grads = [move(p) for p in self.params], [move(g) for g in self.grads]
+        for name in self.state_names:
+            setattr(self, name, move(getattr(self, name)))
+        self._saved = None
 
     def _from_forward(self) -> Any:
         if self._saved is None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import config
 from .._arrays import AT_ONCE, Array
+from .._device import on_gpu
 from .layer import Layer
 
 
@@ -25,8 +26,8 @@ class Loss(Layer):
         self._dx: Array | None = None  # what the next backward gives away
         self.loss: float | None = None
 
-    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> float:
-        """Write the gradient of the loss into dx, and return the loss."""
+    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> Any:
+        """Write the gradient of the loss into dx, and return the loss: a float, or on the GPU an array without axes."""
         raise NotImplementedError
 
     def _forward_at_once(self, x: Any, t: Any) -> Any:
@@ -42,8 +43,9 @@ class Loss(Layer):
 
     def _forward(self, x: Array, t: Array) -> Any:
         self._saved = self._dx = None
-        dx = self._input_grads.empty(x.shape, x.dtype)
-        self.loss = loss = np.float64(self._loss_and_gradient(x, t, dx))
+        dx = self._input_grads.empty_like(x)
+        loss = self._loss_and_gradient(x, t, dx)
+        self.loss = loss = loss if on_gpu(x) else np.float64(loss)  # who wants it from the GPU waits for it
         self._saved, self._dx = (x, t), dx
         return loss
 
@@ -63,7 +65,7 @@ class Loss(Layer):
         x, t = self._from_forward()
         dx, self._dx = self._dx, None
         if dx is None:  # whoever has the first may have changed it
-            dx = self._input_grads.empty(x.shape, x.dtype)
+            dx = self._input_grads.empty_like(x)
             self._loss_and_gradient(x, t, dx)
         if dout != 1:
             dx *= dx.dtype.type(dout)

@@ -76,7 +76,7 @@ class MatMul(Layer):
         rows, lead = self._as_rows(x)
         operands = as_operands(rows, *self.params)
         rows = operands[0]
-        out = outputs.empty((rows.shape[0], operands[1].shape[1]), rows.dtype)
+        out = outputs.empty_like(rows, (rows.shape[0], operands[1].shape[1]))
         getattr(kernels_for(rows), kernel)(*operands, out)
         self._saved = rows, x.shape, lead
         return out if len(lead) == 1 else out.reshape(*lead, -1)
@@ -100,7 +100,7 @@ class MatMul(Layer):
         rows, x, W = self._differentiate(dout)
         if not input_gradient:
             return None
-        dx = self._input_grads.empty(x.shape, x.dtype)
+        dx = self._input_grads.empty_like(x)
         getattr(kernels_for(rows), self._backward_input)(rows, W, dx)
         return dx if dx.shape == shape else dx.reshape(shape)
 

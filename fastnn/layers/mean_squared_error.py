@@ -56,5 +56,5 @@ class MeanSquaredError(Loss):
         x = as_batch(x, "MeanSquaredError")
         return self._forward(x, as_targets(t, x, "MeanSquaredError"))
 
-    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> float:
+    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> Any:
         return kernels_for(x).mean_squared_error(x.ravel(), t.ravel(), dx.ravel())

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
+from .._arrays import as_array
 from .layer import Layer
 
 
@@ -83,14 +83,14 @@ class Repeat(Layer):
 
     def forward(self, x: ArrayLike) -> Any:
         """(1, D) -> (N, D)."""
-        x = np.asarray(x)
+        x = as_array(x, "Repeat", "x")
         if x.ndim == 0 or x.shape[0] != 1:
             raise ValueError(f"Repeat: x must have shape (1, ...), got {x.shape}")
-        return np.repeat(x, self.N, axis=0)
+        return x.repeat(self.N, axis=0)
 
     def backward(self, dout: ArrayLike) -> Any:
         """(N, D) -> (1, D): the copies' gradients add up."""
-        return np.sum(np.asarray(dout), axis=0, keepdims=True)
+        return as_array(dout, "Repeat", "dout").sum(axis=0, keepdims=True)
 
 
 class Sum(Layer):
@@ -110,12 +110,12 @@ class Sum(Layer):
 
     def forward(self, x: ArrayLike) -> Any:
         """(N, D) -> (1, D)."""
-        x = np.asarray(x)
+        x = as_array(x, "Sum", "x")
         if x.ndim == 0 or x.shape[0] == 0:
             raise ValueError(f"Sum: x must have at least one row, got shape {x.shape}")
         self._saved = x.shape[0]
-        return np.sum(x, axis=0, keepdims=True)
+        return x.sum(axis=0, keepdims=True)
 
     def backward(self, dout: ArrayLike) -> Any:
         """(1, D) -> (N, D): each row gets the sum's gradient."""
-        return np.repeat(np.asarray(dout), self._from_forward(), axis=0)
+        return as_array(dout, "Sum", "dout").repeat(self._from_forward(), axis=0)

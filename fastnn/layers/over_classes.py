@@ -28,7 +28,7 @@ class OverClasses(Layer):
         """
         x = as_scores(x, type(self).__name__)
         C = x.shape[-1]
-        y = self._outputs.empty(x.shape, x.dtype)
+        y = self._outputs.empty_like(x)
         getattr(kernels_for(x), self._forward)(x.reshape(-1, C), y.reshape(-1, C))
         self._saved = y
         return y
@@ -38,6 +38,6 @@ class OverClasses(Layer):
         y = self._from_forward()
         C = y.shape[-1]
         dout = as_gradient(dout, y.shape, type(self).__name__).astype(y.dtype, copy=False)
-        dx = self._input_grads.empty(y.shape, y.dtype)
-        getattr(kernels_for(y), self._backward)(dout.reshape(-1, C), y.reshape(-1, C), dx.reshape(-1, C))
+        dx = self._input_grads.empty_like(y)
+        getattr(kernels_for(y, dout), self._backward)(dout.reshape(-1, C), y.reshape(-1, C), dx.reshape(-1, C))
         return dx

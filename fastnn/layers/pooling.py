@@ -99,8 +99,8 @@ class Pooling(_Pooling):
             Where x does not hold real numbers.
         """
         images, shape = self._images(x)
-        out = self._outputs.empty(shape, images.dtype)
-        argmax = np.empty(shape, np.min_scalar_type(self.pool_h * self.pool_w - 1))
+        out = self._outputs.empty_like(images, shape)
+        argmax = kernels_for(images).xp.empty(shape, np.min_scalar_type(self.pool_h * self.pool_w - 1))
         kernels_for(images).max_pooling_forward(images, *self._geometry, out, argmax)
         self._saved = argmax, images.shape, images.dtype
         return out
@@ -109,8 +109,8 @@ class Pooling(_Pooling):
         """The gradient for x (N, C, H, W), from that for the output, `dout` (N, C, OH, OW)."""
         argmax, shape, dtype = self._from_forward()
         dout = as_gradient(dout, argmax.shape, type(self).__name__).astype(dtype, copy=False)
-        dx = self._input_grads.empty(shape, dtype)
-        kernels_for(dout).max_pooling_backward(dout, argmax, *self._geometry, dx)
+        dx = self._input_grads.empty_like(dout, shape)
+        kernels_for(dout, argmax).max_pooling_backward(dout, argmax, *self._geometry, dx)
         return dx
 
 
@@ -148,7 +148,7 @@ class AveragePooling(_Pooling):
     def forward(self, x: ArrayLike) -> Array:
         """The mean of each window; arguments, result and errors as of `Pooling.forward`."""
         images, shape = self._images(x)
-        out = self._outputs.empty(shape, images.dtype)
+        out = self._outputs.empty_like(images, shape)
         kernels_for(images).average_pooling_forward(images, *self._geometry, out)
         self._saved = shape, images.shape, images.dtype
         return out
@@ -157,6 +157,6 @@ class AveragePooling(_Pooling):
         """The gradient for x (N, C, H, W), from that for the output, `dout` (N, C, OH, OW)."""
         out_shape, shape, dtype = self._from_forward()
         dout = as_gradient(dout, out_shape, type(self).__name__).astype(dtype, copy=False)
-        dx = self._input_grads.empty(shape, dtype)
+        dx = self._input_grads.empty_like(dout, shape)
         kernels_for(dout).average_pooling_backward(dout, *self._geometry, dx)
         return dx

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._arrays import Array, as_batch, as_targets, kernels_for
+from .._device import on_gpu
 from .loss import Loss
 
 
@@ -37,7 +38,7 @@ class SigmoidWithLoss(Loss):
         if self._saved is None:
             return None
         x, _ = self._saved
-        y: Array = self._outputs.empty(x.shape, x.dtype)
+        y: Array = self._outputs.empty_like(x)
         kernels_for(x).sigmoid_forward(x.ravel(), y.ravel())
         return y
 
@@ -66,9 +67,9 @@ class SigmoidWithLoss(Loss):
         x = as_batch(x, "SigmoidWithLoss")
         return self._forward(x, as_targets(t, x, "SigmoidWithLoss"))
 
-    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> float:
+    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> Any:
         loss = kernels_for(x).sigmoid_with_loss(x.ravel(), t.ravel(), dx.ravel())
-        if not math.isfinite(loss):  # what wrong labels lead to, among other things
+        if not on_gpu(x) and not math.isfinite(loss):  # what wrong labels lead to, among other things
             low, high = np.min(t), np.max(t)
             if not (low >= 0 and high <= 1):
                 raise ValueError(f"SigmoidWithLoss: t must lie in [0, 1], got values from {low} to {high}")

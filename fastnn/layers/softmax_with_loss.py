@@ -1,10 +1,12 @@
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from .._arrays import Array, as_floats, as_labels_unread, as_scores, check_labels, kernels_for
+from .._device import on_gpu
 from .loss import Loss
 
 _WHO = "SoftmaxWithLoss"
@@ -80,9 +82,13 @@ class SoftmaxWithLoss(Loss):
         if self._saved is None:
             return None
         x, _ = self._saved
-        y: Array = self._outputs.empty(x.shape, x.dtype)
+        y: Array = self._outputs.empty_like(x)
         kernels_for(x).softmax_forward(_rows(x), _rows(y))
         return y
+
+    def _move(self, move: Callable[[Array], Array]) -> None:
+        super()._move(move)
+        self._weight = None if self._weight is None else move(self._weight)
 
     def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
         """The mean loss over all samples.
@@ -118,12 +124,12 @@ class SoftmaxWithLoss(Loss):
             raise ValueError(f"{_WHO}: t must hold class indices where there is an ignore_index, got shape {x.shape}")
         return self._forward(x, labels)
 
-    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> float:
+    def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> Any:
         weight = self._weight if self._weight is None else self._weight.astype(x.dtype, copy=False)
-        loss = kernels_for(x).softmax_with_loss(
+        loss = kernels_for(x, t, *([] if weight is None else [weight])).softmax_with_loss(
             _rows(x), t, weight, self._label_smoothing, self._ignore_index, _rows(dx)
         )
-        if not math.isfinite(loss):  # what wrong labels lead to, among other things
+        if not on_gpu(x) and not math.isfinite(loss):  # what wrong labels lead to, among other things
             check_labels(t if self._ignore_index is None else t[t != self._ignore_index], x.shape[-1], _WHO)
         return loss
 

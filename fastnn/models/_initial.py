@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import config
+from .._device import to_gpu
 from .parameters import Parameters
 
 Shape = tuple[int, ...]
@@ -30,7 +31,7 @@ def initial_parameters(
     for name in shapes:
         if name.startswith("gamma"):
             params[name] = 1
-    return params, grads
+    return (params.moved(to_gpu), grads.moved(to_gpu)) if config.GPU else (params, grads)
 
 
 def check_sizes(who: str, *sizes: int) -> None:

@@ -1,17 +1,21 @@
 import math
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import serialize
-from .._arrays import Array
+from .._arrays import Array, as_array, check_one_device
+from .._device import mover, xp_of
 from ..gradient import numerical_gradient
 from ..layers import Affine, Convolution, Relu, Sigmoid
 from ..layers.layer import Layer, can_skip_input_gradient, takes_train_flg
 from .parameters import Parameters
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing, from Python 3.11
 
 # Layers that compute the activation after them in the same pass; Affine also the gradient of that before it. Exactly
 # these types: subclasses may have a forward or a backward of their own.
@@ -84,6 +88,40 @@ class Network:
             layer.grads = [grads[f"{name}{number}"] for name in layer.param_names]
         self.params, self.grads = params, grads
 
+    def to(self, device: str) -> "Self":
+        """Move all layers to a device, in place; layers that share a weight go on sharing it.
+
+        Optimizers that have taken steps with it move their state along at the next one.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+
+        Returns
+        -------
+        Network
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For another device.
+        RuntimeError
+            For "cuda" where no GPU can be used, saying why.
+
+        Examples
+        --------
+        >>> from fastnn.models import TwoLayerNet
+        >>> net = TwoLayerNet(2, 3, 2, rng=0)
+        >>> net.to("cpu") is net
+        True
+        """
+        move = mover(device, type(self).__name__)
+        self.params, self.grads = self.params.moved(move), self.grads.moved(move)
+        for layer in (*self.layers.values(), self.loss_layer):
+            layer._move(move)
+        return self
+
     def predict(self, x: ArrayLike, train_flg: bool = False) -> Any:
         """Scores of the classes: the output of the last layer before the loss.
 
@@ -110,7 +148,7 @@ class Network:
         """The mean loss of a batch `x` with labels `t`, in training; what ``backward`` needs is kept."""
         loss = self.loss_layer.forward(self.predict(x, train_flg), t)
         if self.weight_decay_lambda:
-            squares = sum(float(np.sum(np.square(W, dtype=np.float64))) for W, _ in self._decaying())
+            squares = sum((W.astype(np.float64) ** 2).sum() for W, _ in self._decaying())
             loss = loss + 0.5 * self.weight_decay_lambda * squares
         return loss
 
@@ -168,21 +206,20 @@ class Network:
         batch_size : int
             So many samples are predicted at a time: what layers keep takes memory.
         """
-        labels, samples = np.asarray(t), np.asarray(x)
+        who = f"{type(self).__name__}.accuracy"
+        labels, samples = as_array(t, who, "t"), as_array(x, who, "x")
         if labels.ndim and labels.shape[0] == samples.shape[0] > batch_size:
-            scores = np.concatenate(
+            scores = xp_of(samples).concatenate(
                 [self.predict(samples[i : i + batch_size]) for i in range(0, len(samples), batch_size)]
             )
         else:
-            scores = self.predict(x)
+            scores = self.predict(samples)
         if labels.shape == scores.shape:
             labels = labels.argmax(axis=-1)
         if labels.shape != scores.shape[:-1]:
-            raise ValueError(
-                f"{type(self).__name__}.accuracy: t must have shape {scores.shape[:-1]} or {scores.shape}, "
-                f"got {labels.shape}"
-            )
-        return float(np.mean(scores.argmax(axis=-1) == labels))
+            raise ValueError(f"{who}: t must have shape {scores.shape[:-1]} or {scores.shape}, got {labels.shape}")
+        check_one_device(scores, labels)
+        return float((scores.argmax(axis=-1) == labels).mean())
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> Parameters:
         """The gradients of the loss, by back-propagation: ``grads`` itself, which the next call overwrites."""

@@ -1,10 +1,10 @@
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._arrays import Array
+from .._device import Array, xp_of
 
 _ALIGNMENT = 64  # bytes: a vector that crosses a cache line takes two loads
 
@@ -50,6 +50,10 @@ class Parameters(Sequence[Array]):
         )
         return cls(dict(zip(shapes, parts, strict=True)))
 
+    def moved(self, move: Callable[[Array], Array]) -> "Parameters":
+        """The same names, with what `move` makes of the arrays."""
+        return Parameters({name: move(array) for name, array in self.items()})
+
     @overload
     def __getitem__(self, key: int | str) -> Array: ...
     @overload
@@ -64,7 +68,7 @@ class Parameters(Sequence[Array]):
     def __setitem__(self, key: int | str, value: Any) -> None:
         array = self[key]
         if array is not value:  # as after params[i] -= step
-            array[...] = value
+            array[...] = xp_of(array).asarray(value)
 
     def __len__(self) -> int:
         return len(self._arrays)

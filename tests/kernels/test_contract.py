@@ -46,5 +46,5 @@ def test_cuda_without_gpu_says_why():
 
 
 def test_for_array_rejects_other_types():
-    with pytest.raises(TypeError, match="expected a NumPy array, got list"):
+    with pytest.raises(TypeError, match="expected an array of NumPy or CuPy, got list"):
         kernels.for_array([1.0])
