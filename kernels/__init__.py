@@ -1,4 +1,5 @@
-"""Kernels: functions on arrays, without state. ``ref`` (plain NumPy) and ``cpu`` (Numba) offer the same functions.
+"""Kernels: functions on arrays, without state. ``ref`` (plain NumPy), ``cpu`` (Numba) and ``cuda`` (CUDA C, on CuPy
+arrays) offer the same functions.
 
 A kernel reads its inputs and overwrites its outputs, which come last; it allocates nothing that the caller could keep,
 checks nothing and prints nothing. The layers check. Each set is also a namespace of ``xp``, its array module.
@@ -37,9 +38,9 @@ def get(device: str) -> ModuleType:
     >>> out
     array([0., 2.])
     """
-    if device == "cuda":
-        raise RuntimeError(f"fastnn: no GPU to compute on: {gpu_problem()}; set fastnn.config.GPU = False")
-    if device not in ("cpu", "ref"):
+    if device == "cuda" and (problem := gpu_problem()):
+        raise RuntimeError(f"fastnn: no GPU to compute on: {problem}; set fastnn.config.GPU = False")
+    if device not in ("cpu", "cuda", "ref"):
         raise ValueError(f"kernels.get: device must be 'cpu', 'ref' or 'cuda', got {device!r}")
     return importlib.import_module(f"{__name__}.{device}")
 

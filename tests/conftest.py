@@ -2,12 +2,48 @@ import numpy as np
 import pytest
 
 from fastnn import kernels
+from tests.devices import OnNumpyArrays, simulate_gpu
 
 
-@pytest.fixture(params=["cpu"])
-def k(request):
-    """The kernel sets that are held against the reference."""
-    return kernels.get(request.param)
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        default="cpu",
+        choices=["cpu", "cuda"],
+        help="cuda: run the tests of kernels on the GPU; where there is none, on a simulated one (needs g++)",
+    )
+
+
+def pytest_configure(config):
+    config.no_device = ""
+    if config.getoption("device") == "cuda" and kernels.gpu_problem():
+        config.no_device = simulate_gpu()
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests that do not ask for a device need not run again on another."""
+    if config.getoption("device") == "cuda":
+        items[:] = [item for item in items if {"k", "xp"} & set(item.fixturenames)]
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig):
+    """``"cpu"`` or ``"cuda"``."""
+    if pytestconfig.no_device:
+        pytest.skip(pytestconfig.no_device)
+    return pytestconfig.getoption("device")
+
+
+@pytest.fixture(scope="session")
+def k(device):
+    """The kernel set that is held against the reference. It takes NumPy arrays, whatever the device."""
+    return OnNumpyArrays(kernels.get("cuda")) if device == "cuda" else kernels.get("cpu")
+
+
+@pytest.fixture(scope="session")
+def xp(device):
+    """The array module of the device."""
+    return kernels.get(device).xp
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""ref and cpu offer the same functions with the same arguments, and each op has one file in each room."""
+"""ref, cpu and cuda offer the same functions with the same arguments, and each op has one file in each room."""
 
+import ast
 import inspect
 from pathlib import Path
 
@@ -9,6 +10,23 @@ from fastnn import kernels
 from fastnn.kernels import cpu, ref
 
 ROOM = Path(kernels.__file__).parent
+NOT_ON_GPU_YET = {
+    "affine",
+    "average_pooling",
+    "batch_normalization",
+    "convolution",
+    "dropout",
+    "log_softmax",
+    "matmul",
+    "max_pooling",
+    "mean_squared_error",
+    "mlp",
+    "optimizer",
+    "roofline",
+    "sigmoid_with_loss",
+    "softmax",
+    "softmax_with_loss",
+}
 
 
 def names(module):
@@ -26,11 +44,33 @@ def test_reference_has_every_op_of_cpu():
     assert names(ref) >= names(cpu)
 
 
-def test_one_file_per_op_in_each_room():
-    def ops(room):
-        return {p.stem for p in (ROOM / room).glob("[a-z]*.py")}
+def ops(room):
+    return {p.stem for p in (ROOM / room).glob("[a-z]*.py")}
 
-    assert ops("ref") == ops("cpu")
+
+def test_one_file_per_op_in_each_room():
+    assert ops("ref") == ops("cpu") == ops("cuda") | NOT_ON_GPU_YET
+    assert not ops("cuda") & NOT_ON_GPU_YET
+
+
+def functions(path):
+    """Names and arguments of a file's own functions: the room for GPUs cannot be imported everywhere."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {f.name: [a.arg for a in f.args.args] for f in body if isinstance(f, ast.FunctionDef) and f.name[0] != "_"}
+
+
+@pytest.mark.parametrize("op", sorted(ops("cuda")))
+def test_same_arguments_on_gpu(op):
+    module = inspect.getmodule(getattr(ref, next(iter(functions(ROOM / "cuda" / f"{op}.py")))))
+    want = {name: list(inspect.signature(getattr(module, name)).parameters) for name in names(module) & names(ref)}
+    want = {name: arguments for name, arguments in want.items() if getattr(ref, name).__module__ == module.__name__}
+    assert functions(ROOM / "cuda" / f"{op}.py") == want
+
+
+def test_gpu_offers_what_its_files_hold():
+    offered = ast.literal_eval(ast.parse((ROOM / "cuda" / "__init__.py").read_text(encoding="utf-8")).body[-1].value)
+    held = [name for op in ops("cuda") for name in functions(ROOM / "cuda" / f"{op}.py")]
+    assert sorted(offered) == sorted(["xp", *held])
 
 
 def test_get_rejects_unknown_device():
@@ -39,7 +79,7 @@ def test_get_rejects_unknown_device():
 
 
 def test_cuda_without_gpu_says_why():
-    if (problem := kernels.gpu_problem()) == "this version of fastnn has no GPU kernels yet":
+    if not (problem := kernels.gpu_problem()):
         pytest.skip("there is a GPU")
     with pytest.raises(RuntimeError, match=problem[:20]):
         kernels.get("cuda")

@@ -1,0 +1,45 @@
+"""Compiling and launching CUDA C: the sources beside this file, by NVRTC, through CuPy.
+
+A source is compiled once for each choice of types, when a kernel of it is first launched, and kept by CuPy between
+processes. ``-Dscalar=float`` and the like choose the types. CuPy's cache does not see included files, so they are put
+in their place here. Kernels are launched on CuPy's current stream; nothing waits for them. Python's int arrives as long
+long, its float as double, an array as its address.
+"""
+
+import functools
+import re
+from pathlib import Path
+
+import cupy
+
+C_TYPES = {"float16": "half", "float32": "float", "float64": "double", "int32": "int", "int64": "long long"}
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
+
+
+def source(name):
+    """The text of a source, with what it includes, each once."""
+    seen = set()
+
+    def text(file):
+        if file in seen:
+            return ""
+        seen.add(file)
+        return _INCLUDE.sub(lambda match: text(match[1]), (Path(__file__).parent / file).read_text(encoding="utf-8"))
+
+    return text(f"{name}.cu")
+
+
+def options(types):
+    """How NVRTC is to compile a source for some dtypes, given by the names that the source has for them."""
+    return ("-std=c++17", *(f"-D{name}={C_TYPES[dtype.name]}" for name, dtype in types.items()))
+
+
+@functools.cache
+def _module(name, **types):
+    return cupy.RawModule(code=source(name), options=options(types))
+
+
+@functools.cache
+def kernel(name, function, **types):
+    """A kernel of the source `name`, to be called with grid, block and arguments."""
+    return _module(name, **types).get_function(function)

@@ -1,0 +1,420 @@
+"""A stand-in for CuPy where there is no GPU: what fastnn uses of it, on the CPU, and as strict as CuPy.
+
+Tests put this folder on the import path (see tests/conftest.py), so that ``import cupy`` finds it. Arrays are no NumPy
+arrays and do not become any by themselves; RawModule compiles CUDA C with g++ after ../cuda_on_cpu.h, and kernels check
+their arguments. ``counts`` tells what would have waited for a GPU: copies between it and the host.
+
+SIMULATOR_SANITIZE=address or thread: kernels are compiled with AddressSanitizer and UBSan, or with ThreadSanitizer,
+whose library must have been loaded first (LD_PRELOAD). SIMULATOR_CACHE: a folder for what was compiled.
+"""
+
+# ruff: noqa: SIM905 (lists of names read well as words)
+import collections
+import ctypes
+import hashlib
+import math
+import operator
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import types
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+counts = collections.Counter()  # to_host, to_device, launches
+
+float16, float32, float64 = np.float16, np.float32, np.float64
+int8, int16, int32, int64, intp = np.int8, np.int16, np.int32, np.int64, np.intp
+uint8, uint16, uint32, uint64, bool_ = np.uint8, np.uint16, np.uint32, np.uint64, np.bool_
+dtype, newaxis, inf, nan, pi = np.dtype, np.newaxis, np.inf, np.nan, np.pi
+
+_libc = ctypes.CDLL(None)
+_libc.aligned_alloc.restype = ctypes.c_void_p
+_libc.aligned_alloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
+
+
+def _allocate(shape, dtype, order="C"):
+    """Memory that begins where CuPy's does and ends exactly where it should, so that AddressSanitizer sees the end."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biufc":
+        raise ValueError(f"Unsupported dtype {dtype}")  # as CuPy
+    shape = tuple(map(operator.index, shape)) if isinstance(shape, tuple | list) else (operator.index(shape),)
+    size = math.prod(shape) * dtype.itemsize
+    address = _libc.aligned_alloc(256, size or 1)
+    memory = (ctypes.c_byte * size).from_address(address)
+    weakref.finalize(memory, _libc.free, address)
+    values = np.frombuffer(memory, dtype) if size else np.empty(0, dtype)
+    values.view(np.uint8)[...] = 0xFF  # NaN
+    return values.reshape(shape, order=order)
+
+
+def _values(a):
+    """The operand of an operation on the device, which takes arrays of the device and scalars."""
+    if isinstance(a, ndarray):
+        return a._values
+    if isinstance(a, np.ndarray | list | tuple):
+        raise TypeError(f"Unsupported type {type(a)}")  # as CuPy
+    return a
+
+
+def _indices(key):
+    return tuple(map(_indices, key)) if isinstance(key, tuple) else key._values if isinstance(key, ndarray) else key
+
+
+def _new(values):
+    """What an operation gave, as an array of the device."""
+    a = ndarray.__new__(ndarray)
+    a._values = values if isinstance(values, np.ndarray) else np.asarray(values)
+    return a
+
+
+class ndarray:
+    __array_ufunc__ = None  # NumPy's operators refuse it
+    __hash__ = None
+
+    def __init__(self, shape, dtype=float, order="C"):
+        self._values = _allocate(shape, dtype, order)
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array "
+            "explicitly."
+        )
+
+    shape = property(lambda self: self._values.shape)
+    dtype = property(lambda self: self._values.dtype)
+    ndim = property(lambda self: self._values.ndim)
+    size = property(lambda self: self._values.size)
+    nbytes = property(lambda self: self._values.nbytes)
+    itemsize = property(lambda self: self._values.itemsize)
+    strides = property(lambda self: self._values.strides)
+    flags = property(lambda self: self._values.flags)
+    T = property(lambda self: _new(self._values.T))
+    base = property(lambda self: None if self._values.base is None else self)
+    data = property(lambda self: types.SimpleNamespace(ptr=self._values.ctypes.data))
+    device = property(lambda self: cuda.Device())
+
+    @property
+    def __cuda_array_interface__(self):
+        interface = self._values.__array_interface__
+        return {**{name: interface[name] for name in ("shape", "typestr", "data", "strides")}, "version": 3}
+
+    def get(self, out=None):
+        counts["to_host"] += 1
+        values = self._values.copy()
+        if out is None:
+            return values
+        out[...] = values
+        return out
+
+    def item(self):
+        return self.get().item()
+
+    def __float__(self):
+        return float(self.get())
+
+    def __int__(self):
+        return int(self.get())
+
+    def __index__(self):
+        return operator.index(self.get())
+
+    def __bool__(self):
+        return bool(self.get())
+
+    def __repr__(self):
+        return repr(self.get())
+
+    __str__ = __repr__
+
+    def __len__(self):
+        return len(self._values)
+
+    def __getitem__(self, key):
+        return _new(self._values[_indices(key)])
+
+    def __setitem__(self, key, value):
+        self._values[_indices(key)] = _values(value)
+
+    def set(self, values):
+        counts["to_device"] += 1
+        if not isinstance(values, np.ndarray) or values.dtype != self.dtype or values.shape != self.shape:
+            raise ValueError(f"expected a NumPy array {self.dtype} {self.shape}")
+        self._values[...] = values
+
+    def fill(self, value):
+        self._values.fill(_values(value))
+
+
+def _method(name):
+    def method(self, *args, **kwargs):
+        out = kwargs.pop("out", None)
+        result = getattr(self._values, name)(*map(_values, args), **{k: _values(v) for k, v in kwargs.items()})
+        if out is None:
+            return _new(result)
+        out[...] = _new(result)
+        return out
+
+    return method
+
+
+def _shape_method(name):
+    def method(self, *args, **kwargs):
+        return _new(getattr(self._values, name)(*args, **kwargs))
+
+    return method
+
+
+def _in_place(name):
+    def in_place(self, other):
+        getattr(self._values, f"__i{name}__")(_values(other))
+        return self
+
+    return in_place
+
+
+for _name in ("reshape", "transpose", "ravel", "view", "squeeze", "swapaxes", "astype", "copy", "flatten"):
+    setattr(ndarray, _name, _shape_method(_name))
+for _name in ("sum", "mean", "max", "min", "all", "any", "argmax", "argmin", "dot", "clip", "take"):
+    setattr(ndarray, _name, _method(_name))
+for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
+    setattr(ndarray, f"__{_name}__", _method(f"__{_name}__"))
+    setattr(ndarray, f"__r{_name}__", _method(f"__r{_name}__"))
+for _name in "lt le gt ge eq ne neg abs invert".split():
+    setattr(ndarray, f"__{_name}__", _method(f"__{_name}__"))
+for _name in "add sub mul truediv floordiv pow and or xor".split():
+    setattr(ndarray, f"__i{_name}__", _in_place(_name))
+
+
+def _function(name):
+    def function(*args, out=None, **kwargs):
+        args = [[_values(a) for a in arg] if isinstance(arg, list | tuple) else _values(arg) for arg in args]
+        result = getattr(np, name)(*args, **kwargs)
+        if out is None:
+            return _new(result)
+        out[...] = _new(result)
+        return out
+
+    return function
+
+
+for _name in (
+    "abs arange sqrt exp log log1p tanh maximum minimum add subtract multiply divide square sum mean where concatenate "
+    "stack argmax max min all any isfinite isnan matmul dot zeros_like ones_like clip transpose broadcast_to"
+).split():
+    globals()[_name] = _function(_name)
+
+
+def empty(shape, dtype=float, order="C"):
+    return ndarray(shape, dtype, order)
+
+
+def empty_like(a, dtype=None, shape=None):
+    return ndarray(a.shape if shape is None else shape, a.dtype if dtype is None else dtype)
+
+
+def full(shape, fill_value, dtype=None):
+    a = ndarray(shape, np.result_type(fill_value) if dtype is None else dtype)
+    a.fill(fill_value)
+    return a
+
+
+def full_like(a, fill_value, dtype=None):
+    return full(a.shape, fill_value, a.dtype if dtype is None else dtype)
+
+
+def zeros(shape, dtype=float):
+    return full(shape, 0, dtype)
+
+
+def ones(shape, dtype=float):
+    return full(shape, 1, dtype)
+
+
+def array(a, dtype=None, copy=True, order="K"):
+    if isinstance(a, ndarray):
+        same = a.dtype == (a.dtype if dtype is None else np.dtype(dtype))
+        if same and not copy and (order != "C" or a.flags.c_contiguous):
+            return a
+        values = a._values
+    else:
+        counts["to_device"] += 1
+        values = np.asarray(a)
+    as_fortran = order in "KA" and values.flags.f_contiguous and not values.flags.c_contiguous
+    new = ndarray(values.shape, values.dtype if dtype is None else dtype, "F" if as_fortran or order == "F" else "C")
+    new._values[...] = values
+    return new
+
+
+def asarray(a, dtype=None, order="K"):
+    return array(a, dtype, copy=False, order=order)
+
+
+def ascontiguousarray(a, dtype=None):
+    return array(a, dtype, copy=False, order="C")
+
+
+def asnumpy(a):
+    return a.get() if isinstance(a, ndarray) else np.asarray(a)
+
+
+def get_array_module(*arrays):
+    return sys.modules[__name__] if ndarray in map(type, arrays) else np
+
+
+def may_share_memory(a, b):
+    return np.may_share_memory(a._values, b._values)
+
+
+def _as_strided(a, shape, strides):
+    return _new(np.lib.stride_tricks.as_strided(a._values, shape, strides))
+
+
+lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=_as_strided))
+
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
+
+
+class RawModule:
+    """CUDA C, compiled by g++ when a function is first asked for."""
+
+    def __init__(self, *, code, options=(), enable_cooperative_groups=False):
+        self._code, self._options, self._cooperative = code, options, enable_cooperative_groups
+        self._library = None
+
+    def get_function(self, name):
+        if self._library is None:
+            self._library = ctypes.CDLL(str(_compiled(self._code, self._options)))
+        return _Kernel(self._library, name, self._cooperative)
+
+
+class _Kernel:
+    def __init__(self, library, name, cooperative):
+        self._launch, self._cooperative, self.name = getattr(library, f"launch_{name}"), cooperative, name
+        self._launch.restype = ctypes.c_char_p
+        types_of = getattr(library, f"types_of_{name}")
+        types_of.restype = ctypes.c_char_p
+        self._types = types_of().decode().split()
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        counts["launches"] += 1
+        if len(args) != len(self._types):
+            raise TypeError(f"{self.name}: takes {len(self._types)} arguments, got {len(args)}")
+        values = [self._argument(i, a, kind) for i, (a, kind) in enumerate(zip(args, self._types, strict=True))]
+        addresses = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
+        sizes = [(ctypes.c_uint * 3)(*(tuple(map(operator.index, size)) + (1, 1))[:3]) for size in (grid, block)]
+        error = self._launch(*sizes, ctypes.c_size_t(shared_mem), addresses, ctypes.c_int(self._cooperative))
+        if error:
+            raise RuntimeError(f"{self.name}: {error.decode()}")
+
+    def _argument(self, i, value, kind):
+        """As CuPy passes it: an array by its address, Python's int as 64 bits, its float as a double."""
+        if isinstance(value, ndarray):
+            given = f"{value.dtype.kind}{value.itemsize}*"
+            fits = kind == given or (given == "f2*" and kind == "V2*") or (given[0] == "b" and kind == "u1*")
+            result = ctypes.c_void_p(value._values.ctypes.data)
+        elif isinstance(value, bool | np.bool_):
+            given, result = "u1", ctypes.c_bool(value)
+            fits = kind == given
+        elif isinstance(value, int | float):
+            given = "i8" if isinstance(value, int) else "f8"
+            result = (ctypes.c_int64 if isinstance(value, int) else ctypes.c_double)(value)
+            fits = kind == given or (kind.endswith("*") and value == 0 and given == "i8")
+        elif isinstance(value, np.generic):
+            given, fits = value.dtype.str[1:], value.dtype.str[1:] == kind
+            result = (ctypes.c_byte * value.nbytes)(*value.tobytes())
+        else:
+            given, fits = type(value).__name__, False
+        if not fits:
+            raise TypeError(f"{self.name}: argument {i} must be {kind}, got {given}")
+        return result
+
+
+_FLAGS = "-std=c++17 -g1 -fPIC -shared -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -U_FORTIFY_SOURCE"
+_FLAGS += " -Wall -Werror -Wno-unknown-pragmas -Wno-unused-function -Wno-unused-variable -Wno-sign-compare"
+_SANITIZERS = {
+    "": "-O1",
+    "address": "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-sanitize=vptr",
+    "thread": "-O1 -fsanitize=thread",
+}
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
+_ENTRIES = """
+extern "C" __attribute__((visibility("default"))) const char *launch_{0}(
+    const unsigned *grid, const unsigned *block, size_t shared, void **arguments, int cooperative) {{
+    return simulator::launch({0}, grid, block, shared, arguments, cooperative);
+}}
+extern "C" __attribute__((visibility("default"))) const char *types_of_{0}() {{ return simulator::types_of({0}); }}
+"""
+
+
+def _compiled(code, options):
+    """The library of a source: from the cache, else made."""
+    header = (Path(__file__).parent.parent / "cuda_on_cpu.h").resolve()
+    flags = [*_FLAGS.split(), *_SANITIZERS[os.environ.get("SIMULATOR_SANITIZE", "")].split(), *options]
+    names = _KERNEL.findall(code)
+    code = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", r"\1 *\2 = (\1 *)dynamic_shared_memory;", code)
+    code = f'#include "{header}"\n#line 1 "kernels.cu"\n{code}{"".join(_ENTRIES.format(name) for name in names)}'
+    key = hashlib.sha256(repr((code, header.read_text(), flags)).encode()).hexdigest()[:24]
+    default = Path(tempfile.gettempdir()) / f"fastnn-cuda-on-cpu-{os.getuid()}"
+    folder = Path(os.environ.get("SIMULATOR_CACHE") or default)
+    library = folder / f"{key}.so"
+    if not library.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = folder / f"{key}.{os.getpid()}"
+        done = subprocess.run(["g++", *flags, "-x", "c++", "-", "-o", made], input=code, text=True, capture_output=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr[:4000])
+        made.replace(library)
+    return library
+
+
+class _Stream:
+    ptr = 0
+    null: "_Stream"
+
+    def __init__(self, non_blocking=False):
+        pass
+
+    def synchronize(self):
+        counts["to_host"] += 1
+
+    def use(self):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+_Stream.null = _Stream()
+
+
+class _Device:
+    id = 0
+    compute_capability = "90"
+    attributes = types.MappingProxyType({"MultiProcessorCount": 4})
+
+    def __init__(self, device=None):
+        pass
+
+    def synchronize(self):
+        counts["to_host"] += 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+cuda = types.SimpleNamespace(
+    is_available=lambda: True, Device=_Device, Stream=_Stream, get_current_stream=lambda: _Stream.null
+)
