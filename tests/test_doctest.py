@@ -21,6 +21,8 @@ MODULES = sorted(
 def test_examples(name):
     if name == "fastnn._torch":
         pytest.importorskip("torch")
+    if name.startswith("fastnn.kernels.cuda"):
+        pytest.importorskip("cupy")
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
