@@ -88,7 +88,8 @@ class Arena:
         record = self.keep(case.kind, case.name, case.dtype, peer.name, outcome.median)
         record |= {
             "threads": outcome.threads, "spread": outcome.spread, "others": outcome.others,
-            "first_call": outcome.first_call or None, "goal": case.goals.get(peer.name),
+            "first_call": outcome.first_call or None,
+            "goals": case.goals.get(peer.name, {}),
             "flops": case.flops, "bytes": case.bytes, "samples": case.samples,
         }  # fmt: skip
         peers = [(o.median, p.name) for p, o in self._outcomes[case].items() if o.seconds and not is_ours(p.name)]

@@ -56,8 +56,8 @@ class Case:
     Attributes
     ----------
     dtype : {"float32", "float64"}
-    goals : dict of str to float
-        How many times as fast as the best peer fastnn is meant to be, by contestant.
+    goals : dict of str to dict
+        By contestant of fastnn: how many times as fast as what it is meant to be; see `bench.goals`.
     kind : str
         The table that it belongs to.
     first_steps : int
@@ -65,7 +65,7 @@ class Case:
     """
 
     dtype: str = "float32"
-    goals: dict[str, float] = dataclasses.field(default_factory=dict, hash=False, kw_only=True)
+    goals: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict, hash=False, kw_only=True)
 
     kind = ""
     first_steps = 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .cases import LAYERS, Array, Case, check_close
+from .goals import BEST
 
 LR = 0.01
 N = 100
@@ -126,6 +127,6 @@ def _flops(model: str) -> int:
 
 
 CONVNETS = [
-    ConvNet(model="SimpleConvNet", goals={LAYERS: 1.5}),
-    ConvNet(model="DeepConvNet", goals={LAYERS: 1.1}),
+    ConvNet(model="SimpleConvNet", goals={LAYERS: {BEST: 1.5, "NumPy, book": 10.0}}),
+    ConvNet(model="DeepConvNet", goals={LAYERS: {BEST: 1.1}}),
 ]

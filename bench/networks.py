@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .cases import COMPILED, LAYERS, Array, Case, check_close
+from .goals import BEST
 
 LR = 0.01
 IMAGES = 10_000
@@ -160,13 +161,16 @@ def _step(params: list[tuple[Array, Array]], x: Array, t: Array, activation: str
 def _trained(
     sizes: tuple[int, ...], batch: int, layers: float, compiled: float, compiled64: float, activation: str = "relu"
 ) -> list[Network]:
-    goals: dict[str, dict[str, float]]
-    goals = {"float32": {LAYERS: layers, COMPILED: compiled}, "float64": {COMPILED: compiled64}}
+    goals: dict[str, dict[str, dict[str, float]]] = {
+        "float32": {LAYERS: {BEST: layers}, COMPILED: {BEST: compiled}},
+        "float64": {COMPILED: {BEST: compiled64}},
+    }
     return [Training(d, goals=g, sizes=sizes, batch=batch, activation=activation) for d, g in goals.items()]
 
 
-def _predicted(kind: type[Network], batch: int, goals: dict[str, float]) -> list[Network]:
+def _predicted(kind: type[Network], batch: int, compiled: float | None = None) -> list[Network]:
     shape: dict[str, Any] = {"sizes": (784, 50, 100, 10), "batch": batch, "activation": "sigmoid"}
+    goals = {COMPILED: {BEST: compiled}} if compiled else {}
     return [kind("float32", goals=goals, **shape), kind("float64", **shape)]
 
 
@@ -176,10 +180,10 @@ NETWORKS = [
     *_trained((784, 100, 100, 10), 128, 1.4, 1.8, 1.5),
     *_trained((784, 512, 512, 10), 128, 1.15, 1.3, 1.2),
     *_trained((1024, 1024, 1024, 1024), 512, 1.0, 1.08, 1.1),
-    *_predicted(Inference, 1, {COMPILED: 2.0}),
-    *_predicted(Inference, 10, {COMPILED: 1.6}),
-    *_predicted(Inference, 100, {COMPILED: 1.4}),
-    *_predicted(Inference, 1000, {COMPILED: 1.25}),
-    *_predicted(Inference, 10000, {COMPILED: 1.3}),
-    *(case for batch in (1, 10, 100, 1000) for case in _predicted(Images, batch, {})),
+    *_predicted(Inference, 1, 2.0),
+    *_predicted(Inference, 10, 1.6),
+    *_predicted(Inference, 100, 1.4),
+    *_predicted(Inference, 1000, 1.25),
+    *_predicted(Inference, 10000, 1.3),
+    *(case for batch in (1, 10, 100, 1000) for case in _predicted(Images, batch)),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,14 @@ import numpy as np
 from fastnn._figures import COLORS, INK, MARKERS, dress, new_axes, save
 
 from .cases import is_ours
+from .goals import BEST, Figure, figures
 
 Records = list[dict[str, Any]]
 OURS, PEERS = (COLORS[5], COLORS[0]), (*COLORS[1:5], COLORS[7], "#999999", "#8C564B")
+TITLES = {
+    "train": "training step", "predict": "inference", "convnet": "convolutional networks", "op": "operations",
+    "loop": "training runs",
+}  # fmt: skip
 FAMILIES = {  # of operations, by a word in their names
     "matrix products": ("product", "affine"),
     "convolution": ("convolution",),
@@ -71,35 +77,44 @@ def _batch(record: dict[str, Any]) -> int:
 
 
 def roofline(records: Records, machine: dict[str, Any]) -> Any:
-    """Operations a second of every operation in float32 against operations a byte, under the machine's limits.
+    """Every operation in float32 under the machine's limits.
 
-    Those of products are counted; what has none counts as one for each value moved.
+    To the left those that memory bounds: bytes a second against the bytes of a call, which tell whether it is a cache
+    that they come from. To the right products: operations a second against operations a byte.
     """
     chosen = [r for r in records if r["kind"] == "op" and r["dtype"] == "float32" and is_ours(r["contestant"])]
     if not chosen:
         return None
-    ax = new_axes(7.5, 5.0)
-    peak = machine["flops"]["float32"] / 1e9
-    reach = np.logspace(-1.5, 3, 200)
-    for bandwidth, line, text in (("copy", "-", "memory"), ("copy_cached", "--", "second-level cache")):
-        slope = machine[bandwidth] / 1e9
-        label = f"copying, {text}: {slope:.0f} GB/s"
-        ax.plot(reach, np.minimum(peak, slope * reach), line, color=INK, linewidth=1.2, label=label)
-    ax.annotate(f"multiply-adds: {peak:.0f} GFLOP/s", (1000, peak * 1.08), fontsize=8, color=INK, ha="right")
+    from matplotlib.figure import Figure as Picture
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    left, right = Picture(figsize=(10.5, 4.8), layout="constrained").subplots(1, 2)
+    peak, copy, cached = (x / 1e9 for x in (machine["flops"]["float32"], machine["copy"], machine["copy_cached"]))
     for i, family in enumerate(FAMILIES):
         members = [r for r in chosen if _family(r["case"]) == family]
-        if members:
-            counts = [r["flops"] or r["bytes"] / 4 for r in members]
-            x = [count / r["bytes"] for count, r in zip(counts, members, strict=True)]
-            y = [count / r["median"] / 1e9 for count, r in zip(counts, members, strict=True)]
-            ax.plot(x, y, MARKERS[i], color=COLORS[i], markersize=6, alpha=0.8, markeredgecolor="white", label=family)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    dress(
-        ax, "operations a byte that must move", "billion operations a second", "Roofline: fastnn's operations, float32"
-    )
-    ax.legend(loc="lower right", frameon=False, fontsize="small")
-    return ax
+        look: dict[str, Any] = {"markersize": 6, "alpha": 0.8, "markeredgecolor": "white", "label": family}
+        for ax, some in ((left, [r for r in members if not r["flops"]]), (right, [r for r in members if r["flops"]])):
+            if some:
+                x = [r["bytes"] if ax is left else r["flops"] / r["bytes"] for r in some]
+                y = [(r["bytes"] if ax is left else r["flops"]) / r["median"] / 1e9 for r in some]
+                ax.plot(x, y, MARKERS[i], color=COLORS[i], **look)
+    for level, text in ((copy, "memory"), (cached, "second-level cache")):
+        left.axhline(level, color=INK, linewidth=1.2)
+        note = f"copying, {text}: {level:.0f} GB/s"
+        left.annotate(note, (1.0, 1.04 * level), xycoords=("axes fraction", "data"), fontsize=8, ha="right", color=INK)
+    reach = np.logspace(0, 3, 200)
+    right.plot(reach, np.minimum(peak, copy * reach), color=INK, linewidth=1.2, label="copying, memory")
+    right.annotate(f"multiply-adds: {peak:.0f} GFLOP/s", (1000, peak * 1.05), fontsize=8, color=INK, ha="right")
+    for ax in (left, right):
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, fontsize="small")
+    dress(left, "bytes that a call must move", "GB a second", "Roofline: fastnn's operations, float32")
+    dress(right, "operations a byte that must move", "GFLOP a second", None)
+    return left
 
 
 def _family(case: str) -> str:
@@ -107,32 +122,59 @@ def _family(case: str) -> str:
 
 
 def speedups(records: Records) -> Any:
-    """How many times as fast as the best peer, for every figure that has a goal; the goals as ticks."""
-    chosen = [r for r in records if r.get("goal") and r.get("times_best_peer")]
+    """How many times as fast as the best peer, for every figure that has a goal; the goals as ticks and in brackets.
+
+    Bars begin at 1: to the right fastnn is ahead, to the left it is behind.
+    """
+    chosen = [f for f in figures(records) if f.is_ratio and f.reached]
     if not chosen:
         return None
-    ax = new_axes(8.5, 1.2 + 0.19 * len(chosen))
-    y = np.arange(len(chosen))
-    times, goals = [r["times_best_peer"] for r in chosen], [r["goal"] for r in chosen]
-    colors = [COLORS[2] if t >= g else COLORS[0] if t >= 1 else COLORS[4] for t, g in zip(times, goals, strict=True)]
-    ax.barh(y, times, left=0, height=0.7, color=colors)
-    ax.plot(goals, y, "|", color=INK, markersize=8, markeredgewidth=1.8)
+    lines: list[Figure | str] = []  # one below the other: a kind's title, then its figures
+    for kind in dict.fromkeys(f.record["kind"] for f in chosen):
+        lines += [TITLES[kind], *(f for f in chosen if f.record["kind"] == kind)]
+    ax = new_axes(8.5, 1.0 + 0.17 * len(lines))
+    texts = []
+    for y, line in enumerate(lines):
+        if isinstance(line, str):
+            texts.append(line)
+            continue
+        texts.append(_label(line))
+        times = line.reached or 1.0
+        color = COLORS[2] if line.met else COLORS[0] if times >= 1 else COLORS[4]
+        ax.barh(y, times - 1, left=1, height=0.72, color=color)
+        ax.plot([line.goal], [y], "|", color=INK, markersize=7, markeredgewidth=1.6)
+        ax.annotate(
+            f"{times:.2f} ({line.goal:.3g})", (1.01, y), xycoords=("axes fraction", "data"),
+            fontsize=6.5, va="center", color=color if times < 1 else INK, annotation_clip=False,
+        )  # fmt: skip
     ax.axvline(1, color=INK, linewidth=0.8)
     ax.set_xscale("log")
-    names = [f"{r['case']}, {r['dtype']}, {r['contestant'].removeprefix('fastnn, ')}" for r in chosen]
-    ax.set_yticks(y, names, fontsize=7)
-    ax.set_ylim(len(chosen) - 0.4, -0.6)
-    ax.set_xlim(min(0.5, 0.9 * min(times)), 1.2 * max(*times, *goals))
+    ax.set_yticks(range(len(lines)), texts, fontsize=6.5)
+    for label, line in zip(ax.get_yticklabels(), lines, strict=True):
+        label.set_fontweight("bold" if isinstance(line, str) else "normal")
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(lines) - 0.4, -0.6)
+    farthest = max(max(f.reached or 0, f.goal) for f in chosen)
+    ax.set_xlim(min(0.7, *(0.9 * (f.reached or 1) for f in chosen)), 1.15 * farthest)
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
-    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4, 8, 16, 32]))
+    ax.xaxis.set_major_locator(FixedLocator([0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64]))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda times, _: f"{times:g}"))
     dress(ax, "times as fast as the best peer in the same run", "", None)
     ax.grid(False, axis="y")
     keys = [Patch(color=COLORS[i], label=text) for i, text in ((2, "goal reached"), (0, "ahead"), (4, "behind"))]
-    keys.append(Line2D([], [], color=INK, marker="|", linestyle="", markersize=8, markeredgewidth=1.8, label="goal"))
+    keys.append(Line2D([], [], color=INK, marker="|", linestyle="", markersize=7, markeredgewidth=1.6, label="goal"))
     ax.legend(handles=keys, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, fontsize="small")
     return ax
+
+
+def _label(f: Figure) -> str:
+    """What the figure is of, as short as it is clear."""
+    who = f.record["contestant"].removeprefix("fastnn, ")
+    parts = [f.record["case"], *([] if f.record["dtype"] == "float32" else [f.record["dtype"]])]
+    parts += [] if f.record["kind"] in ("op", "convnet") else [who]
+    short = re.sub(r"\b(\d)0{5,}\b", lambda m: f"{float(m[0]):.0e}".replace("e+0", "e"), ", ".join(parts))
+    return short + ("" if f.against in (BEST, "bare steps") else f" / {f.against}")

@@ -18,6 +18,7 @@ if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.cases import is_ours
+from bench.goals import BEST, figures
 
 Record = dict[str, Any]
 Records = list[Record]
@@ -86,7 +87,9 @@ def tables(records: Records, machine: dict[str, Any]) -> Iterator[str]:
     )
     yield from _doubts(records)
     groups = by_group(records)
-    yield from _section("Figures: fastnn against the best peer of the same run", _figures(records))
+    yield from _section(
+        "Figures: times as fast as the best peer of the same run, or shares of a limit", _figures(records)
+    )
     for kind, title in KINDS.items():
         for dtype in dict.fromkeys(record["dtype"] for record in records):
             chosen = [group for key, group in groups.items() if (key[0], key[2]) == (kind, dtype)]
@@ -115,15 +118,11 @@ def markdown(table: list[list[str]]) -> Iterator[str]:
 
 
 def _figures(records: Records) -> list[list[str]]:
-    table = [["figure", "contestant", "best peer", "times as fast", "goal", ""]]
-    for r in records:
-        if r.get("goal"):
-            times = r.get("times_best_peer")
-            mark = "n/a" if times is None else "reached" if times >= r["goal"] else "missed"
-            figure = f"{r['kind']}: {r['case']}, {r['dtype']}"
-            table.append(
-                [figure, r["contestant"], r.get("best_peer", "n/a"), _times_as(times), f"{r['goal']:.2f}", mark]
-            )
+    table = [["figure", "contestant", "against", "reached", "goal", ""]]
+    for f in figures(records):
+        against = f.record.get("best_peer", "n/a") if f.against == BEST else f.against
+        mark = {None: "n/a", True: "reached", False: "missed"}[f.met]
+        table.append([f.name, f.record["contestant"], against, _times_as(f.reached), _times_as(f.goal), mark])
     return table
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..cases import DTYPES, LAYERS, Array, Case, check_close
+from ..goals import BEST
 
 Normal = Callable[..., Array]
 
@@ -83,14 +84,15 @@ def _as(dtype: str, a: Array) -> Array:
 def rows(
     op: type[Op],
     *shapes: tuple[int, ...],
-    goals: Sequence[float | None] = (),
+    goals: Sequence[float | dict[str, float] | None] = (),
     dtypes: Sequence[str] = DTYPES,
     **fields: Any,
 ) -> list[Op]:
-    """One operation in these shapes, in each dtype; a goal for each shape in float32."""
+    """One operation in these shapes, in each dtype; for each shape a goal, or several, in float32."""
     made = []
     for shape, goal in itertools.zip_longest(shapes, goals):
         for dtype in dtypes:
-            met = {LAYERS: goal} if goal and dtype == "float32" else {}
+            named = goal if isinstance(goal, dict) else {BEST: goal}
+            met = {LAYERS: named} if goal and dtype == "float32" else {}
             made.append(op(dtype, shape=shape, goals=met, **fields))
     return made

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import report
+from bench import goals, report
 
 RUN = Path(__file__).parent / "run.json"
 ROOT = RUN.parent.parent.parent
@@ -44,7 +44,7 @@ def test_tables():
     text = "\n".join(report.tables(*report.load([RUN])))
     assert "Intel(R) Xeon(R) Processor, 2 threads; python 3.11.7" in text and "FMA peak " in text
     head, _, *figures = rows(text, "Figures")
-    assert head == ["figure", "contestant", "best peer", "times as fast", "goal", ""]
+    assert head == ["figure", "contestant", "against", "reached", "goal", ""]
     assert ["train: 784-50-10 relu, 100, float32", "fastnn, compiled", "NumPy", "2.21", "2.40", "missed"] in figures
     head, _, step = rows(text, "Training step, float32")
     assert step[0] == "784-50-10 relu, 100" and step[head.index("fastnn, compiled: times best peer")] == "2.21"
@@ -64,6 +64,17 @@ def test_what_is_missing_is_not_available(run):
     text = "\n".join(report.tables(records, run["machine_info"]))
     assert all(row[-1] == "n/a" for row in rows(text, "Figures")[2:])
     assert "**The machine was busy**" in text and "80% of a CPU" in text
+
+
+def test_goals_against_one_peer_and_limits():
+    book = {"kind": "op", "case": "a", "dtype": "float32", "contestant": "NumPy, book", "median": 3e-3}
+    ours = book | {"contestant": "fastnn, layers", "median": 1e-3, "of_fma_peak": 0.8, "of_copy": 0.95}
+    named = {goals.BEST: 2.0, "NumPy, book": 2.5, "PyTorch": 1.0, goals.PEAK: 0.85, goals.COPY: 0.9, goals.SECONDS: 1.0}
+    found = {f.against: (f.reached, f.met) for f in goals.figures([book, ours | {"goals": named}])}
+    assert found == {
+        goals.BEST: (None, None), "NumPy, book": (3.0, True), "PyTorch": (None, None),
+        goals.PEAK: (0.8, False), goals.COPY: (0.95, True), goals.SECONDS: (1e-3, True),
+    }  # fmt: skip
 
 
 def test_of_several_files_the_last_counts(run, tmp_path):
