@@ -258,7 +258,7 @@ def as_operands(x: Array, *params: Array) -> tuple[Array, ...]:
     dtype = x.dtype
     for p in params:
         check_one_device(x, p)
-        if p.dtype is not dtype or not (is_plain(p) or _is_transposed(p)):
+        if p.dtype is not dtype or not (is_plain(p) or is_transposed(p)):
             return in_one_dtype(x, *params)
     return (x, *params)
 
@@ -269,7 +269,7 @@ def in_one_dtype(*arrays: Array) -> tuple[Array, ...]:
     return tuple(as_plain(a, dtype) for a in arrays)
 
 
-def _is_transposed(p: Array) -> bool:
+def is_transposed(p: Array) -> bool:
     """Whether it is a matrix whose columns or rows are contiguous, as the CPU's products take them."""
     return isinstance(p, np.ndarray) and p.flags.behaved and p.itemsize in p.strides
 

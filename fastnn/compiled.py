@@ -6,8 +6,17 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import kernels
-from ._arrays import Array, as_batch, as_floats, as_labels
+from ._arrays import (
+    Array,
+    as_batch,
+    as_floats,
+    as_labels,
+    as_labels_unread,
+    check_one_device,
+    is_transposed,
+    kernels_for,
+)
+from ._device import is_plain, xp_of
 from ._random import random_source
 from .layers import Affine, MatMul, Relu, Sigmoid, SoftmaxWithLoss
 from .optimizer import SGD, Optimizer, has_rule
@@ -132,14 +141,14 @@ class _Network:
                 raise CannotCompile(f"{_WHO}: W of shape {layer.W.shape} follows a layer with {features} outputs")
             features = layer.W.shape[1]
         for i, p in enumerate(params):
-            if not p.flags.behaved or p.itemsize not in p.strides or (p.ndim == 1 and not p.flags.c_contiguous):
+            if not (is_plain(p) or (p.ndim == 2 and is_transposed(p))):
                 raise CannotCompile(f"{_WHO}: a parameter of shape {p.shape} and strides {p.strides} is not contiguous")
-            if any(np.may_share_memory(p, q) for q in params[:i]):
+            if any(xp_of(p).may_share_memory(p, q) for q in params[:i]):
                 raise CannotCompile(f"{_WHO}: parameters of shapes {p.shape} share memory")
         self._watched = [(layer, layer.params[0], layer.params[-1]) for layer in self._products]
         self.params, self.dtype = params, params[0].dtype
         self.features, self.classes = self._products[0].W.shape[0], self._products[-1].W.shape[1]
-        self.kernels = kernels.for_array(params[0])
+        self.kernels = kernels_for(*params, *grads)
         states = self._optimizer.states_for(params)
         self._states = self._optimizer.states
         self.plan = self.kernels.mlp_plan(self._stages(), self._optimizer.rule, states)
@@ -160,7 +169,7 @@ class _Network:
     def rows(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """x as contiguous samples (N, D) in the network's dtype, and the shape of its batch axes."""
         if (  # just what the kernels take, as it mostly is
-            type(x) is np.ndarray
+            type(x) is np.ndarray is self.kernels.xp.ndarray
             and x.dtype is self.dtype
             and x.flags.carray
             and x.ndim == 2
@@ -169,11 +178,22 @@ class _Network:
         ):
             return x, (len(x),)
         rows, lead = self._products[0]._as_rows(as_batch(x, _WHO))
+        check_one_device(rows, self.params[0])
         return rows if rows.dtype is self.dtype else rows.astype(self.dtype), lead
 
     def labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
         """Checked labels: class indices (N,) or rows (N, C)."""
-        return as_labels(t, np.broadcast_to(np.empty((), self.dtype), (*lead, self.classes)), _WHO)
+        return as_labels(t, self._scores(lead), _WHO)
+
+    def labels_unread(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
+        """The labels converted; their range, and NaN, are left to the kernel."""
+        return as_labels_unread(t, self._scores(lead), _WHO)
+
+    def _scores(self, lead: tuple[int, ...]) -> Array:
+        """What labels belong to; it has no memory of its own."""
+        xp = self.kernels.xp
+        scores: Array = xp.broadcast_to(xp.empty((), self.dtype), (*lead, self.classes))
+        return scores
 
 
 class CompiledStep:
@@ -197,9 +217,6 @@ class CompiledStep:
         self._plan: Any = None  # that the workspace is for
         self._batch_size = 0
         self._workspace: Any = None
-        self._loss = np.empty(1)
-        self._no_order = self._no_indices = np.empty(0, np.intp)
-        self._no_rows = np.empty((0, 0), self._network.dtype)  # of labels, and of the optimizer's numbers
 
     def __call__(self, x: ArrayLike, t: ArrayLike) -> Any:
         """Forward, loss, backward and update for one batch.
@@ -231,9 +248,12 @@ class CompiledStep:
                 return loss
         rows, lead = network.rows(x)
         labels = self._quick_labels(t, lead)
-        if not self._run(rows, labels, self._no_order, rows.shape[0], numbers, self._max_norm, self._loss):
+        self._prepare(len(rows))
+        # On a GPU each step has a loss of its own: whoever gets it may read it later.
+        losses = self._loss if network.kernels.xp is np else network.kernels.xp.empty(1)
+        if not self._run(rows, labels, self._no_indices, len(rows), numbers, self._max_norm, losses):
             self._network.labels(t, lead)  # says what is wrong
-        return self._loss[0]
+        return losses[0]
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> Any:
         """The loss of a batch, and its gradients in the model's ``grads``, without an update; otherwise as a step."""
@@ -309,23 +329,26 @@ class CompiledStep:
     def _steps(self, x: Array, labels: Array, order: Array, batch_size: int, update: bool) -> Array:
         network = self._network
         network.refresh()
-        if not (x.shape == (len(labels), network.features) and x.dtype == network.dtype and x.flags.carray):
+        if not (x.shape == (len(labels), network.features) and x.dtype == network.dtype and is_plain(x)):
             raise ValueError(f"{_WHO}: steps needs x and labels as data returns them, got x {x.dtype} {x.shape}")
+        check_one_device(x, labels)
         order = np.require(order, np.intp, ["C", "A", "W"])
         if order.size < batch_size or np.maximum.reduce(order.view(np.uintp)) >= len(x):
             raise ValueError(f"{_WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
-        losses = np.empty(len(order) // batch_size)
+        self._prepare(batch_size)
+        xp = network.kernels.xp
+        order, losses = xp.asarray(order), xp.empty(len(order) // batch_size)
         if update:
             numbers, max_norm = self._optimizer.numbers(len(losses), network.dtype), self._max_norm
         else:
-            numbers, max_norm = self._no_rows, 0.0
+            numbers, max_norm = self._no_numbers, 0.0
         if self._run(x, labels, order, batch_size, numbers, max_norm, losses) < len(losses):
             raise ValueError(f"{_WHO}: steps needs labels as data returns them, got some out of range or not finite")
         return losses
 
     def _quick_labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
-        """The labels converted; their range, and NaN, are left to the kernel."""
-        if isinstance(t, np.ndarray) and len(lead) == 1:
+        """As `labels_unread` of the network."""
+        if isinstance(t, np.ndarray) and len(lead) == 1 and self._network.kernels.xp is np:
             if t.shape == lead:
                 if t.dtype is _INTP and t.flags.carray:
                     return t
@@ -334,19 +357,25 @@ class CompiledStep:
             if t.shape == (*lead, self._network.classes) and t.size > 1:
                 rows = as_floats(t, _WHO, "t")
                 return rows if rows.dtype is self._network.dtype else rows.astype(self._network.dtype)
-        return self._network.labels(t, lead)
+        return self._network.labels_unread(t, lead)
+
+    def _prepare(self, batch_size: int) -> None:
+        """Have what the kernels need besides data, for this plan and batches of this size."""
+        network = self._network
+        if network.plan is self._plan and batch_size <= self._batch_size:
+            return
+        k, dtype = network.kernels, network.dtype
+        self._plan, self._batch_size = network.plan, max(batch_size, self._batch_size)
+        self._workspace = k.mlp_workspace(self._plan, self._batch_size, dtype)
+        self._train, self._at_once = k.mlp_train, getattr(self._workspace, "at_once", _never)
+        self._loss, self._no_indices = k.xp.empty(1), k.xp.empty(0, np.intp)
+        self._no_rows = k.xp.empty((0, 0), dtype)  # of labels
+        self._no_numbers = np.empty((0, 0), dtype)  # of the optimizer
 
     def _run(
         self, x: Array, labels: Array, order: Array, batch_size: int, numbers: Array, max_norm: float, losses: Array
     ) -> Any:
         """How many steps were done: fewer than losses, where a label is wrong."""
-        network = self._network
-        if network.plan is not self._plan or batch_size > self._batch_size:
-            self._plan, self._batch_size = network.plan, max(batch_size, self._batch_size)
-            self._workspace = network.kernels.mlp_workspace(self._plan, self._batch_size, network.dtype)
-            self._no_rows = np.empty((0, 0), network.dtype)
-            self._train = network.kernels.mlp_train
-            self._at_once = getattr(self._workspace, "at_once", _never)
         t, t_rows = (labels, self._no_rows) if labels.ndim == 1 else (self._no_indices, labels)
         done = self._train(self._plan, self._workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses)
         if len(numbers):
@@ -398,14 +427,15 @@ class CompiledPrediction:
             if getattr(workspace, "at_once", _never)(x, y, probabilities):
                 return y
         rows, lead = network.rows(x)
+        xp = network.kernels.xp
         if out is None:
-            out = np.empty((*lead, network.classes), network.dtype)
-        elif not isinstance(out, np.ndarray) or not (
-            out.shape == (*lead, network.classes) and out.dtype == network.dtype and out.flags.carray
+            out = xp.empty((*lead, network.classes), network.dtype)
+        elif not isinstance(out, xp.ndarray) or not (
+            out.shape == (*lead, network.classes) and out.dtype == network.dtype and is_plain(out)
         ):
             raise ValueError(
                 f"{_WHO}: out must be a contiguous {network.dtype} array of shape {(*lead, network.classes)}, got "
-                + (f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__)
+                + (f"{out.dtype} {out.shape}" if isinstance(out, xp.ndarray) else type(out).__name__)
             )
         if plan is not network.plan:
             plan = network.plan
