@@ -31,6 +31,7 @@ from ._tile import (
     tile,
     transpose_full,
     transpose_masked,
+    transpose_masked_store,
     zero_of,
     zero_row,
 )
@@ -51,6 +52,8 @@ BLOCK_A_ROWS = 8 * TILE_ROWS
 BLOCK_A_ROW_BYTES = 4096
 TRANSPOSE_A_COLUMNS = 512  # columns of B from which copying a transposed A pays
 PACK_B_ROWS = 64  # rows of A from which copying B pays
+TURNED_BYTES = 3 << 17  # of a product that is computed transposed: with the rest of scratch memory below 2 MB
+_LEAST_HEIGHT = 3  # of tiles whose sums have the same order
 _ALIGNMENT = 64  # A load that crosses a cache line costs two
 _inline = register_jitable(inline="always")
 
@@ -105,10 +108,33 @@ def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
 
 
 @_inline
+def _turned_size(m, n, alpha):
+    """Of Cᵀ in scratch memory: the distance between rows, an odd number of cache lines as in `_pack_a`; and bytes."""
+    line = max(_ALIGNMENT // itemsize(alpha), lanes(alpha))
+    row = (_round_up(m, line) // line | 1) * line
+    return row, row * _round_up(n, lanes(alpha)) * itemsize(alpha)
+
+
+@_inline
+def _is_turned(m, n, a_row, a_col, b_col, alpha):
+    """Whether Cᵀ = Bᵀ · Aᵀ is computed, then transposed; the sums are the same.
+
+    That is done for dW = xᵀ · dout of few columns: rows of 50 use 78 % of four vectors of float32, columns of 784 fill
+    theirs.
+    """
+    vector = lanes(alpha)
+    fills = m >= 2 * vector and n >= _LEAST_HEIGHT and 12 * (_round_up(n, vector) - n) > n
+    distinct = a_col * itemsize(alpha) % 2048 != 0  # rows 2 KB · i apart displace each other from the cache
+    return a_row == 1 and b_col == 1 and fills and distinct and _turned_size(m, n, alpha)[1] <= TURNED_BYTES
+
+
+@_inline
 def scratch_bytes(m, n, depth, a_row, a_col, b_col, alpha):
     """Scratch memory that `product` needs for these arguments; never more than SCRATCH_BYTES."""
-    a_bytes, b_bytes = _block_sizes(m, n, depth, a_row, a_col, b_col, alpha)
-    return a_bytes + b_bytes + _ALIGNMENT if a_bytes + b_bytes > 0 else 0
+    needed = sum(_block_sizes(m, n, depth, a_row, a_col, b_col, alpha))
+    if _is_turned(m, n, a_row, a_col, b_col, alpha):
+        needed = max(needed, _turned_size(m, n, alpha)[1] + sum(_block_sizes(n, m, depth, b_col, a_col, a_row, alpha)))
+    return needed + _ALIGNMENT if needed > 0 else 0
 
 
 @_inline
@@ -122,6 +148,19 @@ def _transpose(to, to_row, source, source_row, m, n, alpha):
                 transpose_full(target, to_row, block, source_row, vector, vector, alpha)
             else:
                 transpose_masked(target, to_row, block, source_row, m - i, n - j, alpha)
+
+
+@_inline
+def _turn(to, to_row, source, source_row, m, n, alpha):
+    """The same of scratch memory, which has that room; `to` has no more than its elements."""
+    size, vector = itemsize(alpha), lanes(alpha)
+    for j in range(0, n, vector):
+        for i in range(0, m, vector):
+            target, block = to + (j * to_row + i) * size, source + (i * source_row + j) * size
+            if i + vector <= m and j + vector <= n:
+                transpose_full(target, to_row, block, source_row, vector, vector, alpha)
+            else:
+                transpose_masked_store(target, to_row, block, source_row, n - j, m - i, alpha)
 
 
 @_inline
@@ -195,9 +234,15 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     alpha: 1 for all endings but STORE and UPDATE; its dtype is that of all.
     """
     size, panel = itemsize(alpha), 2 * lanes(alpha)
+    scratch, to, to_row = _round_up(scratch, _ALIGNMENT), c, c_row
+    is_turned = ending == STORE and _is_turned(m, n, a_row, a_col, b_col, alpha)
+    if is_turned:
+        c, (c_row, turned_bytes) = scratch, _turned_size(m, n, alpha)
+        scratch += turned_bytes
+        m, n, a, a_row, a_col, b, b_row, b_col = n, m, b, b_col, b_row, a, a_col, a_row
     pack_a, pack_b = _packs_a(n, a_row, a_col, alpha), _packs_b(m, b_col)
     tile_depth, block_depth = _depths(n, depth, alpha)
-    a_block = _round_up(scratch, _ALIGNMENT)
+    a_block = scratch
     b_block = a_block + _block_sizes(m, n, depth, a_row, a_col, b_col, alpha)[0]
     has_bias = ending in (BIAS, BIAS_RELU, BIAS_SIGMOID)
     block_columns = BLOCK_B_ROW_BYTES // size
@@ -243,11 +288,12 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                 if k0 + kc == depth and ending >= BIAS_SIGMOID:
                     at = (i0 * c_row + j0) * size
                     _activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, alpha)
+    if is_turned:
+        _turn(to, to_row, c, c_row, m, n, alpha)
 
 
-SCRATCH_BYTES = (
-    BLOCK_B_BYTES + (BLOCK_A_ROW_BYTES + 2 * _ALIGNMENT) * (BLOCK_A_ROWS + 2 + VECTORS.bytes // 4) + 2 * _ALIGNMENT
-)
+_BLOCK_A_BYTES = (BLOCK_A_ROW_BYTES + 2 * _ALIGNMENT) * (BLOCK_A_ROWS + 2 + VECTORS.bytes // 4)
+SCRATCH_BYTES = TURNED_BYTES + BLOCK_B_BYTES + _BLOCK_A_BYTES + 2 * _ALIGNMENT
 
 
 @functools.cache

@@ -39,11 +39,12 @@ def _cost(stage, one):
 
 
 @jit
-def _first_row(stage, cost, wanted):
-    """The row of a stage's weights at which a share begins that `wanted` of the cost lies before."""
+def _first_row(stage, cost, wanted, one):
+    """The row of a stage's weights at which a share begins that `wanted` of the cost lies before; in whole vectors."""
     if wanted <= 0 or cost == 0:
         return 0
-    row = wanted // cost // MIN_ROWS * MIN_ROWS
+    unit = max(MIN_ROWS, lanes(one))
+    row = wanted // cost // unit * unit
     return stage[IN] if row > stage[IN] - MIN_ROWS else row
 
 
@@ -61,7 +62,7 @@ def _weights_pass(table, length, x, order, squares, n, part, parts, differentiat
     for s in range(stages.shape[0]):
         stage = stages[s]
         cost, columns = _cost(stage, one), stage[OUT]
-        i0, i1 = _first_row(stage, cost, begin - before), _first_row(stage, cost, end - before)
+        i0, i1 = _first_row(stage, cost, begin - before, one), _first_row(stage, cost, end - before, one)
         if part == parts - 1:
             i1 = stage[IN]
         g, g_row = gs + n * stage[BEFORE] * size, stage[WIDTH]

@@ -164,6 +164,8 @@ layouts = st.sampled_from(["rows", "columns", "strided"])
 @example(1, 1, 1, "float32", STORE, "rows", "rows", False, 0)
 @example(300, 1100, 1100, "float32", BIAS_RELU, "columns", "columns", False, 0)
 @example(300, 1100, 1100, "float64", UPDATE, "rows", "rows", True, 0)
+@example(71, 50, 600, "float32", STORE, "columns", "rows", True, 0)  # by columns of C
+@example(71, 50, 600, "float64", STORE, "columns", "rows", False, 0)
 def test_every_size_layout_and_ending(m, n, depth, dtype, ending, a_layout, b_layout, poison, seed):
     check(m, n, depth, dtype, ending, a_layout, b_layout, seed, poison)
 
@@ -243,14 +245,15 @@ def test_the_same_for_any_number_of_threads(shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_column_sums_are_the_same_for_any_number_of_threads(dtype):
-    x, dout = (array.T.copy() for array in arrays(90, 300, 200, dtype)[:2])  # (200, 90), (300, 200)
-    dout = np.ascontiguousarray(dout.T)  # (200, 300)
+@pytest.mark.parametrize("columns", [300, 50])  # 50: by columns of dW, where shares have enough rows
+def test_column_sums_are_the_same_for_any_number_of_threads(columns, dtype):
+    x, dout, _ = arrays(90, columns, 200, dtype)
+    x = np.ascontiguousarray(x.T)  # (200, 90)
     form = STORE | _matrices.TRANSPOSE_A | _matrices.COLUMN_SUMS
     kernels = _matrices._Kernels(np.dtype(dtype))
     results = []
     for threads in (1, 2, 5, 40):
-        dW, db = np.full((90, 300), np.nan, dtype), np.full(300, np.nan, dtype)
+        dW, db = np.full((90, columns), np.nan, dtype), np.full(columns, np.nan, dtype)
         (kernels.serial if threads == 1 else kernels.parallel)(kernels.engine, x, dout, db, dW, form, threads)
         np.testing.assert_allclose(db, dout.sum(0, dtype="float64"), atol=1e-4 if dtype == "float32" else 1e-12)
         results.append((dW, db))
