@@ -1,7 +1,7 @@
-// A function of each element of contiguous arrays, 16 bytes of the output at a time, which is what reaches the memory's bandwidth.
+// A function of each element of contiguous arrays, 16 bytes of the output at a time.
 //
-// scalar: what is computed and written, float or double. input: the dtype of the first array of a forward kernel, which is
-// scalar or, widened to float, half.
+// scalar: what is computed and written, float or double. input: the dtype of the first array of a forward kernel,
+// which is scalar or, widened to float, half.
 #include "_types.cuh"
 
 constexpr int at_once = 16 / sizeof(scalar);
@@ -29,10 +29,11 @@ __device__ Pack<scalar> of_each(F f, const Pack<T> &...x) {
     return result;
 }
 
-// out[i] = f(x[i]...). The output may be one of x: a thread reads an element before it writes it, and no other reads it.
+// out[i] = f(x[i]...). The output may be one of x: only the thread that writes an element reads it, before.
 template <class F, class... T>
 __device__ void elementwise(F f, long long n, scalar *out, const T *...x) {
-    const long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x, threads = gridDim.x * (long long)blockDim.x;
+    const long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    const long long threads = gridDim.x * (long long)blockDim.x;
     long long done = 0;
     if (is_aligned(out) && (is_aligned(x) && ...)) {
         for (long long i = thread; i < n / at_once; i += threads)

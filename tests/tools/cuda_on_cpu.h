@@ -4,7 +4,8 @@
 // a launch run one after the other, those of a cooperative launch side by side. What real hardware would let pass, or
 // hang on, is an error here, with the place: a barrier that some threads have left or that others wait for elsewhere; a
 // warp function that a lane of its mask never calls. Shared memory holds NaN when a block begins. In reversed order
-// (SIMULATOR_ORDER=reversed) the last blocks and threads come first, and shared memory holds large numbers: fmax(NaN, x) is x.
+// (SIMULATOR_ORDER=reversed) the last blocks and threads come first, and shared memory holds large numbers, since
+// fmax(NaN, x) is x.
 //
 // AddressSanitizer sees accesses out of bounds and, with UBSan, misaligned ones. ThreadSanitizer is told of every fiber
 // and what orders them, so it finds the accesses that a barrier should have kept apart.
@@ -40,7 +41,7 @@ void __tsan_release(void *order);
 #define UNWATCHED __attribute__((noinline))
 #endif
 
-// ---- the language -------------------------------------------------------------------------------------------------
+// ---- the language ----
 
 #define __global__
 #define __device__
@@ -72,7 +73,7 @@ VECTORS(int, int)
 VECTORS(unsigned, uint)
 #undef VECTORS
 
-// ---- fibers, warps, blocks ----------------------------------------------------------------------------------------
+// ---- fibers, warps, blocks ----
 
 namespace simulator {
 
@@ -433,7 +434,7 @@ T shuffle(unsigned mask, T value, int source, int width) {
 
 }  // namespace simulator
 
-// ---- what kernels call --------------------------------------------------------------------------------------------
+// ---- what kernels call ----
 
 #define threadIdx (simulator::fiber->thread)
 #define blockIdx (simulator::block->index)

@@ -1,0 +1,41 @@
+"""NVIDIA's run-time compiler, which needs no GPU: what it makes of a source, and what that takes of a GPU."""
+
+import ctypes
+import functools
+import importlib.util
+from pathlib import Path
+
+
+@functools.cache
+def library():
+    """The compiler's library: of the package nvidia-cuda-nvrtc, or of the system; None where there is none."""
+    names = ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"]
+    if spec := importlib.util.find_spec("nvidia"):
+        for folder in spec.submodule_search_locations:
+            names[:0] = sorted(str(path) for path in Path(folder).glob("**/libnvrtc.so*"))
+    for name in names:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def compiled(source, options):
+    """The program as the hardware's code. Raises with the compiler's words."""
+    nvrtc, program, size = library(), ctypes.c_void_p(), ctypes.c_size_t()
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None) == 0
+    try:
+        given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        failed = nvrtc.nvrtcCompileProgram(program, len(options), given)
+        nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        nvrtc.nvrtcGetProgramLog(program, log)
+        if failed:
+            raise RuntimeError(log.value.decode())
+        nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
+        code = ctypes.create_string_buffer(size.value)
+        nvrtc.nvrtcGetCUBIN(program, code)
+        return code.raw, log.value.decode()
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
