@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array
+from ._device import xp_of
 
 Params = list[tuple[Array, Array]]
 Call = Callable[..., Any]
@@ -45,7 +46,8 @@ def _fastnn_step(params: Params, x: Array, t: Array, activation: str, lr: float)
 def _fastnn_predictor(params: Params, batch: int, activation: str) -> Call:
     from .compiled import compile
 
-    out = np.empty((batch, params[-1][1].size), params[-1][1].dtype)
+    b = params[-1][1]
+    out = xp_of(b).empty((batch, b.size), b.dtype)
     return partial(compile(network(params, activation)), out=out, probabilities=True)
 
 
@@ -136,10 +138,10 @@ def torch_model(params: Params, activation: str) -> Any:
     for W, b in params:
         linear = torch.nn.Linear(*W.shape, dtype=getattr(torch, str(W.dtype)))
         with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(W.T))
-            linear.bias.copy_(torch.from_numpy(b))
+            linear.weight.copy_(torch.as_tensor(W.T))
+            linear.bias.copy_(torch.as_tensor(b))
         layers += [linear, torch.nn.ReLU() if activation == "relu" else torch.nn.Sigmoid()]
-    return torch.nn.Sequential(*layers[:-1])
+    return torch.nn.Sequential(*layers[:-1]).to(torch.as_tensor(params[0][0]).device)
 
 
 def torch_step(model: Any, x: Any, t: Any, lr: float) -> Call:
@@ -159,7 +161,7 @@ def torch_step(model: Any, x: Any, t: Any, lr: float) -> Call:
 
 def _torch_step(params: Params, x: Array, t: Array, activation: str, lr: float) -> Call:
     torch = importlib.import_module("torch")
-    return torch_step(torch_model(params, activation), torch.from_numpy(x), torch.from_numpy(t), lr)
+    return torch_step(torch_model(params, activation), torch.as_tensor(x), torch.as_tensor(t), lr)
 
 
 def _torch_predictor(params: Params, batch: int, activation: str) -> Call:
@@ -168,7 +170,7 @@ def _torch_predictor(params: Params, batch: int, activation: str) -> Call:
 
     @torch.inference_mode()
     def predict(x: Array) -> Any:
-        return torch.softmax(model(torch.from_numpy(x)), dim=1)
+        return torch.softmax(model(torch.as_tensor(x)), dim=1)
 
     return predict
 

@@ -67,6 +67,11 @@ def mover(device: str, who: str) -> Callable[[Array], Array]:
     return move_once
 
 
+def waiter(device: str) -> Callable[[], object]:
+    """A function that returns when all work of the device is done."""
+    return kernels.get("cuda").xp.cuda.Device().synchronize if device == "cuda" else lambda: None
+
+
 def is_plain(a: Array) -> bool:
     """Whether kernels take it as it lies: contiguous, and in the computer's memory also aligned and writeable."""
     return bool(a.flags.carray if isinstance(a, np.ndarray) else a.flags.c_contiguous)

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         for mode in args.mode
         for backend in args.backend
         for dtype in args.dtype
+        if (backend, device) != ("numpy", "cuda")
     ]
     with _progress(len(runs) * len(args.batch_sizes) * args.rounds) as tell:
         profiles = measure(runs, args.batch_sizes, args.rounds, tell)
@@ -141,22 +142,24 @@ def _run(
     name: str, params: list[tuple[Any, Any]], mode: str, dtype: str, backend: str, device: str, activation: str
 ) -> "Run":
     from ._backends import BACKENDS
+    from ._device import to_cpu, to_gpu, waiter
     from .profiling import Run
 
-    library = BACKENDS[backend]
+    library, place = BACKENDS[backend], to_gpu if device == "cuda" else to_cpu
 
     def prepare(batch: int) -> Callable[[], Any]:
         rng = np.random.default_rng(0)
-        own = [(W.astype(dtype), b.astype(dtype)) for W, b in params]
-        x = rng.random((batch, len(own[0][0])), "float32").astype(dtype)
+        own = [(place(W.astype(dtype)), place(b.astype(dtype))) for W, b in params]
+        x = place(rng.random((batch, len(own[0][0])), "float32").astype(dtype))
         if mode == "predict":
             return partial(library.predictor(own, batch, activation), x)
-        t = rng.integers(own[-1][1].size, size=batch)
+        t = place(rng.integers(own[-1][1].size, size=batch))
         return partial(library.step(own, x, t, activation, LR))
 
     products = [2.0 * W.size for W, _ in params]
     flops = sum(products) if mode == "predict" else 3 * sum(products) - products[0]  # no gradient for the data
-    return Run(name, mode, dtype, backend, device, prepare, flops, traced=backend != "torch")
+    traced = backend != "torch" and device == "cpu"
+    return Run(name, mode, dtype, backend, device, prepare, flops, traced, waiter(device))
 
 
 @contextlib.contextmanager

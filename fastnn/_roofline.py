@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from . import kernels
+from ._device import waiter
 
 _FAR, _NEAR = 2**26, 2**18  # bytes that a thread copies: far beyond its caches, and within its second-level cache
 
@@ -18,12 +19,13 @@ class Roofline:
     Attributes
     ----------
     threads : int
+        Of a GPU, its multiprocessors.
     flops : dict of str to float
         Floating-point operations a second of fused multiply-adds, by dtype.
     copy : float
         Bytes a second, read and written, of copying from memory to memory.
     copy_cached : float
-        The same within the second-level caches.
+        The same within the second-level caches; of a GPU, that from memory again.
 
     Notes
     -----
@@ -54,10 +56,14 @@ class Roofline:
         return max(flops / self.flops[dtype] if flops else 0.0, nbytes / self.bandwidth(nbytes))
 
 
-def roofline() -> Roofline:
-    """Measure this machine's peak of multiply-adds and its copy bandwidth, with the threads that kernels use.
+def roofline(device: str = "cpu") -> Roofline:
+    """Measure the peak of multiply-adds and the copy bandwidth: with the threads that kernels use, or of the GPU.
 
     Takes a second or two. What else runs on the machine meanwhile lowers the result.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
 
     Returns
     -------
@@ -70,6 +76,8 @@ def roofline() -> Roofline:
     >>> machine.flops["float32"] > machine.flops["float64"] > 0
     True
     """
+    if device == "cuda":
+        return _gpu_roofline()
     k, threads = kernels.get("cpu"), kernels.get_num_threads()
 
     def flops(dtype: str) -> float:
@@ -83,6 +91,24 @@ def roofline() -> Roofline:
         return 4 * x.nbytes * repeats / _shortest(lambda: k.copy_to_and_fro(x, repeats, out))
 
     return Roofline(threads, {dtype: flops(dtype) for dtype in ("float32", "float64")}, copy(_FAR, 1), copy(_NEAR, 20))
+
+
+def _gpu_roofline() -> Roofline:
+    k = kernels.get("cuda")
+    wait, processors = waiter("cuda"), k.xp.cuda.Device().attributes["MultiProcessorCount"]
+
+    def seconds(call: Callable[[], object]) -> float:
+        return _shortest(lambda: (call(), wait()))
+
+    def flops(dtype: str) -> float:
+        x, repeats = k.xp.zeros(1024 * processors, dtype), 20_000
+        out = k.xp.empty_like(x)
+        return float(k.multiply_adds(x, repeats, out) / seconds(lambda: k.multiply_adds(x, repeats, out)))
+
+    x = k.xp.zeros(2**26)
+    out = k.xp.zeros_like(x)
+    copy = 4 * x.nbytes / seconds(lambda: k.copy_to_and_fro(x, 1, out))
+    return Roofline(processors, {dtype: flops(dtype) for dtype in ("float32", "float64")}, copy, copy)
 
 
 def _shortest(call: Callable[[], object], repeats: int = 20) -> float:

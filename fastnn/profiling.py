@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._arrays import as_array
+from ._device import on_gpu, waiter, xp_of
 from ._roofline import Roofline, roofline
 from ._timing import Contestant, interleave
 
@@ -201,23 +203,27 @@ def profile(
     sizes = _checked_sizes(batch_sizes)
     if rounds < 1:
         raise ValueError(f"fastnn.profile: rounds must be at least 1, got {rounds}")
-    samples = _some_samples(model) if x is None else np.asarray(x)
-    if samples.ndim == 0 or len(samples) == 0 or (t is not None and len(np.asarray(t)) != len(samples)):
+    samples = _some_samples(model) if x is None else as_array(x, "fastnn.profile", "x")
+    labels = None if t is None else as_array(t, "fastnn.profile", "t")
+    if samples.ndim == 0 or len(samples) == 0 or (labels is not None and len(labels) != len(samples)):
         raise ValueError("fastnn.profile: x must hold samples along its first axis, and t a label for each")
 
     def prepare(batch: int) -> Callable[[], Any]:
         rows = np.arange(batch) % len(samples)
         batch_x = samples[rows]
-        if t is None:
+        if labels is None:
             return lambda: call(batch_x)
-        batch_t = np.asarray(t)[rows]
+        batch_t = labels[rows]
         return lambda: call(batch_x, batch_t)
 
     mode = "predict" if t is None else "train"
     title = name or getattr(model, "__qualname__", type(model).__name__)
     owner = getattr(model, "__self__", model)  # of a method
     backend = str(getattr(owner, "__module__", None) or "python").partition(".")[0]
-    run = Run(title, mode, str(samples.dtype), backend, "cpu", prepare, _flops(model, t))
+    device = "cuda" if on_gpu(samples) else "cpu"
+    run = Run(
+        title, mode, str(samples.dtype), backend, device, prepare, _flops(model, t), device == "cpu", waiter(device)
+    )
     return measure([run], sizes, rounds)[0]
 
 
@@ -231,6 +237,8 @@ class Run:
         Of the products, a sample; 0 where they are not known.
     traced : bool
         Whether it allocates its memory through NumPy.
+    wait : callable
+        Returns when all that was called is done.
     """
 
     name: str
@@ -241,19 +249,20 @@ class Run:
     prepare: Callable[[int], Callable[[], Any]]
     flops: float = 0.0
     traced: bool = True
+    wait: Callable[[], Any] = lambda: None
 
 
 def measure(
     runs: Sequence[Run], sizes: Sequence[int], rounds: int, tell: Callable[[], Any] = lambda: None
 ) -> list[ThroughputProfile]:
     """Profiles of several runs, whose turns are interleaved; `tell` is called after each turn."""
-    limits = roofline()
+    limits = {device: roofline(device) for device in dict.fromkeys(run.device for run in runs)}
     memory: dict[tuple[int, int], int | None] = {}
     contestants: dict[tuple[int, int], Contestant] = {}
     for i, run in enumerate(runs):
         for batch in sizes:
             memory[i, batch] = _peak_memory(run, batch) if run.traced else None
-            contestants[i, batch] = Contestant(run.prepare(batch), team=run.backend)
+            contestants[i, batch] = Contestant(run.prepare(batch), run.wait, team=run.backend)
             contestants[i, batch].call()
     others = interleave(list(contestants.values()), rounds, tell)
     profiles = []
@@ -263,7 +272,7 @@ def measure(
             c = contestants[i, batch]
             points.append(Point(batch, c.median, *confidence_interval(c.seconds), run.flops * batch, memory[i, batch]))
         labels = run.name, run.mode, run.dtype, run.backend, run.device
-        profiles.append(ThroughputProfile(*labels, tuple(points), limits, others))
+        profiles.append(ThroughputProfile(*labels, tuple(points), limits[run.device], others))
     return profiles
 
 
@@ -311,13 +320,13 @@ def _layers(model: Any) -> list[Any]:
 def _some_samples(model: Any) -> Any:
     first = next(iter(_layers(model)), None)
     W = getattr(first, "W", None)
-    if not isinstance(W, np.ndarray) or W.ndim != 2:
+    if W is None or W.ndim != 2:
         raise ValueError("fastnn.profile: x must be given: the model does not begin with an Affine or MatMul layer")
-    return np.random.default_rng(0).standard_normal((64, W.shape[0])).astype(W.dtype)
+    return xp_of(W).asarray(np.random.default_rng(0).standard_normal((64, W.shape[0])).astype(W.dtype))
 
 
 def _flops(model: Any, t: Any) -> float:
     """Operations of a sample's prediction, where all products are those of Affine and MatMul layers; else 0."""
     weights = [layer.W for layer in _layers(model) if hasattr(layer, "W")]
-    known = t is None and all(isinstance(W, np.ndarray) and W.ndim == 2 for W in weights)
+    known = t is None and all(W.ndim == 2 for W in weights)
     return float(sum(2 * W.size for W in weights)) if known else 0.0

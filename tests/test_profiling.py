@@ -74,7 +74,7 @@ def quick(monkeypatch):
     monkeypatch.setattr("fastnn._timing.WARM", 0.0)
     monkeypatch.setattr("fastnn._timing.REST", 0.0)
     monkeypatch.setattr("fastnn._timing.MOST_ROUNDS", 1)
-    monkeypatch.setattr(profiling, "roofline", lambda: MACHINE)
+    monkeypatch.setattr(profiling, "roofline", lambda device: MACHINE)
     monkeypatch.setattr("fastnn._roofline.roofline", lambda: MACHINE)
 
 

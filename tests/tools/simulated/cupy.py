@@ -178,7 +178,7 @@ def _in_place(name):
     return in_place
 
 
-for _name in ("reshape", "transpose", "ravel", "view", "squeeze", "swapaxes", "astype", "copy", "flatten"):
+for _name in ("repeat", "reshape", "transpose", "ravel", "view", "squeeze", "swapaxes", "astype", "copy", "flatten"):
     setattr(ndarray, _name, _shape_method(_name))
 for _name in ("sum", "mean", "max", "min", "all", "any", "argmax", "argmin", "dot", "clip", "take"):
     setattr(ndarray, _name, _method(_name))
@@ -242,6 +242,8 @@ def array(a, dtype=None, copy=True, order="K"):
         if same and not copy and (order != "C" or a.flags.c_contiguous):
             return a
         values = a._values
+    elif interface := getattr(a, "__cuda_array_interface__", None):  # in this memory already
+        return _new(np.asarray(types.SimpleNamespace(__array_interface__=interface, kept=a)))
     else:
         counts["to_device"] += 1
         values = np.asarray(a)
