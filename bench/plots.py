@@ -24,8 +24,8 @@ FAMILIES = {  # of operations, by a word in their names
     "matrix products": ("product", "affine"),
     "convolution": ("convolution",),
     "pooling, batch normalisation, dropout": ("pooling", "normalisation", "dropout"),
-    "softmax with loss": ("softmax",),
-    "optimizers": ("SGD", "Momentum", "Adam"),
+    "softmax, losses": ("softmax", "loss", "error"),
+    "optimizers": ("SGD", "Momentum", "RMSprop", "AdaGrad", "Adam"),
     "activations": ("forward", "backward"),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
@@ -94,8 +95,10 @@ def tables(records: Records, machine: dict[str, Any]) -> Iterator[str]:
         for dtype in dict.fromkeys(record["dtype"] for record in records):
             chosen = [group for key, group in groups.items() if (key[0], key[2]) == (kind, dtype)]
             yield from _section(f"{title}, {dtype}, µs", _times(chosen))
+    yield from _section("Forward and backward together, µs", _both(groups))
     yield from _section("One image at a time, or in batches: images a second", _batches(records))
-    yield from _section("float32 against float64: how many times as fast", _dtypes(groups))
+    yield from _section("float32 against float64: how many times as fast", _dtypes(groups, "float64"))
+    yield from _section("float32 against storage in float16: how many times as fast", _dtypes(groups, "float16"))
     yield from _section("The first training step, compilation included, s", _first_calls(records))
     yield from _section("New processes, s", _startup(groups))
 
@@ -153,9 +156,12 @@ def _times(groups: list[Records]) -> list[list[str]]:
 def _time(record: Record | None) -> str:
     if record is None:
         return "n/a"
-    us = 1e6 * record["median"]
-    threads = f" ({record['threads']}t)" if record["threads"] else ""
-    return (f"{us:,.0f}" if us >= 100 else f"{us:.1f}") + threads
+    return _us(record["median"]) + (f" ({record['threads']}t)" if record["threads"] else "")
+
+
+def _us(seconds: float) -> str:
+    us = 1e6 * seconds
+    return f"{us:,.0f}" if us >= 100 else f"{us:.1f}"
 
 
 def _times_as(ratio: float | None) -> str:
@@ -174,18 +180,35 @@ def _batches(records: Records) -> list[list[str]]:
     return table
 
 
-def _dtypes(groups: dict[Group, Records]) -> list[list[str]]:
-    """Time in float64 over time in float32."""
-    groups = {key: group for key, group in groups.items() if key[0] not in ("loop", "startup")}
-    names = list(dict.fromkeys(r["contestant"] for group in groups.values() for r in group))
-    table = [["case", *names]]
+def _both(groups: dict[Group, Records]) -> list[list[str]]:
+    """The sum of what an operation takes in its directions, for the best peer that does all of them."""
+    parts: dict[tuple[str, str], list[dict[str, float]]] = {}
     for (kind, case, dtype), group in groups.items():
-        double = {r["contestant"]: r["median"] for r in groups.get((kind, case, "float64"), ())}
-        if dtype == "float32" and double:
-            single = {r["contestant"]: r["median"] for r in group}
-            cells = [_times_as(double[n] / single[n] if n in double and n in single else None) for n in names]
-            table.append([f"{kind}: {case}", *cells])
+        whole = re.sub(" (forward|backward|dx|dW, db),", ",", case)
+        if kind == "op" and whole != case:
+            parts.setdefault((whole, dtype), []).append({r["contestant"]: r["median"] for r in group})
+    table = [["case", "fastnn", "best peer", "", "times best peer"]]
+    for (whole, dtype), times in parts.items():
+        sums = {name: sum(part[name] for part in times) for name in times[0] if all(name in part for part in times)}
+        ours = [seconds for name, seconds in sums.items() if is_ours(name)]
+        peers = [(seconds, name) for name, seconds in sums.items() if not is_ours(name)]
+        if len(times) > 1 and ours and peers:
+            (seconds, name), own = min(peers), min(ours)
+            table.append([f"{whole}, {dtype}", _us(own), _us(seconds), name, _times_as(seconds / own)])
     return table
+
+
+def _dtypes(groups: dict[Group, Records], other: str) -> list[list[str]]:
+    """Time in the other dtype over time in float32."""
+    groups = {key: group for key, group in groups.items() if key[0] not in ("loop", "startup", "memory")}
+    ratios: dict[str, dict[str, float]] = {}
+    for (kind, case, dtype), group in groups.items():
+        there = {r["contestant"]: r["median"] for r in groups.get((kind, case, other), ())}
+        if dtype == "float32" and there:
+            here = {r["contestant"]: r["median"] for r in group}
+            ratios[f"{kind}: {case}"] = {name: there[name] / here[name] for name in there if name in here}
+    names = list(dict.fromkeys(name for row in ratios.values() for name in row))
+    return [["case", *names], *([case, *(_times_as(row.get(name)) for name in names)] for case, row in ratios.items())]
 
 
 def _first_calls(records: Records) -> list[list[str]]:
@@ -233,7 +256,7 @@ def compare(new: Records, old: Records, limit: float) -> tuple[list[list[str]], 
     """
     before = {(r["kind"], r["case"], r["dtype"], r["contestant"]): r["median"] for r in old}
     table, slower = [["case", "contestant", "old µs", "new µs", "peers", "change", ""]], 0
-    for key, group in by_group(new).items():
+    for key, group in by_group([r for r in new if r["kind"] != "memory"]).items():
         both = [(r, before[(*key, r["contestant"])]) for r in group if (*key, r["contestant"]) in before]
         drifts = [r["median"] / old_median for r, old_median in both if not is_ours(r["contestant"])]
         drift = statistics.median(drifts) if drifts else 1.0
@@ -242,7 +265,7 @@ def compare(new: Records, old: Records, limit: float) -> tuple[list[list[str]], 
                 change = r["median"] / old_median / drift - 1
                 slower += change > limit
                 mark = "slower" if change > limit else "faster" if change < -limit else ""
-                times = _time({"median": old_median, "threads": None}), _time(r | {"threads": None})
+                times = _us(old_median), _us(r["median"])
                 peers = f"{drift - 1:+.0%}" if drifts else "n/a"
                 table.append([f"{key[0]}: {key[1]}, {key[2]}", r["contestant"], *times, peers, f"{change:+.0%}", mark])
     return table, slower

@@ -1,5 +1,5 @@
 """One operation each: a file for each family, a class for each operation, a row for each shape."""
 
-from . import elementwise, images, optimizers, products, softmax
+from . import elementwise, images, losses, optimizers, products, softmax
 
-OPS = [*products.ROWS, *elementwise.ROWS, *softmax.ROWS, *optimizers.ROWS, *images.ROWS]
+OPS = [*products.ROWS, *elementwise.ROWS, *softmax.ROWS, *losses.ROWS, *optimizers.ROWS, *images.ROWS]

@@ -199,6 +199,24 @@ class PoolingBackward(Pooling):
         return partial(backward, dout, x, [2, 2], [2, 2], [0, 0], [1, 1], False, where)
 
 
+class AveragePooling(Pooling):
+    """The mean of windows of 2 x 2."""
+
+    op = "average-pooling forward"
+
+    def expected(self, x: Array) -> Array:
+        N, C, H, W = x.shape
+        return x.reshape(N, C, H // 2, 2, W // 2, 2).mean(axis=(3, 5))
+
+    def fastnn(self, x: Array) -> Any:
+        from fastnn.layers import AveragePooling
+
+        return partial(AveragePooling(2, 2).forward, x)
+
+    def torch(self, torch: Any, x: Any) -> Any:
+        return partial(torch.nn.functional.avg_pool2d, x, 2)
+
+
 class BatchNormalization(Op):
     """By channel, with the batch's own mean and variance."""
 
@@ -298,6 +316,27 @@ class Dropout(Op):
         return torch.inference_mode()(lambda: torch.dropout(x, 0.5, True))
 
 
+class DropoutBackward(Dropout):
+    """The gradient, where elements were kept."""
+
+    op = "dropout backward"
+
+    def fastnn(self, x: Array) -> Any:
+        from fastnn.layers import Dropout
+
+        layer = Dropout(0.5, rng=0)
+        layer.forward(x)
+        return partial(layer.backward, x)
+
+    def numpy(self, x: Array) -> Any:
+        kept = np.random.default_rng(0).random(x.shape) > 0.5
+        return partial(np.multiply, x, kept, out=np.empty_like(x))
+
+    def torch(self, torch: Any, x: Any) -> Any:
+        _, kept = torch.native_dropout(x, 0.5, True)
+        return partial(torch.ops.aten.native_dropout_backward.out, x, kept, 2.0, out=torch.empty_like(x))
+
+
 def _convolutions(
     goals: tuple[float | dict[str, float], ...], C: int, filters: int, size: int, side: int, pad: int, stride: int = 1
 ) -> list[Op]:
@@ -321,5 +360,7 @@ ROWS = [
     *rows(PoolingBackward, (N, 30, 24, 24), (N, 64, 56, 56), goals=(1.0, 2.0), dtypes=["float32"]),
     *rows(BatchNormalization, (N, 32, 28, 28), goals=[1.0]),
     *rows(BatchNormalizationBackward, (N, 32, 28, 28), goals=[1.0]),
+    *rows(AveragePooling, (N, 64, 56, 56), dtypes=["float32"]),
     *rows(Dropout, (1_000_000,), goals=[5.0]),
+    *rows(DropoutBackward, (1_000_000,), dtypes=["float32"]),
 ]

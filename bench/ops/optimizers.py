@@ -104,6 +104,62 @@ class Momentum(Update):
         return torch.optim.SGD([W], LR, momentum=0.9, fused=True)
 
 
+class RMSprop(Update):
+    """h is a running mean of dW², W -= lr · dW / √h."""
+
+    op = "RMSprop"
+    reads_and_writes = 5
+
+    def expected(self, W: Array, dW: Array) -> Array:
+        return W - LR * dW / (0.1 * np.abs(dW) + 1e-7)
+
+    def numpy(self, W: Array, dW: Array) -> Any:
+        h, a = np.zeros_like(W), np.empty_like(W)
+
+        def update() -> Array:
+            np.multiply(0.99, h, out=h)
+            np.multiply(dW, dW, out=a)
+            np.multiply(0.01, a, out=a)
+            np.add(h, a, out=h)
+            np.sqrt(h, out=a)
+            np.add(a, 1e-7, out=a)
+            np.divide(dW, a, out=a)
+            np.multiply(LR, a, out=a)
+            return np.subtract(W, a, out=W)
+
+        return update
+
+    def torch_optimizer(self, torch: Any, W: Any) -> Any:
+        return torch.optim.RMSprop([W], LR, eps=1e-7)  # none is fused
+
+
+class AdaGrad(Update):
+    """h is the sum of all dW², W -= lr · dW / √h."""
+
+    op = "AdaGrad"
+    reads_and_writes = 5
+
+    def expected(self, W: Array, dW: Array) -> Array:
+        return W - LR * dW / (np.abs(dW) + 1e-7)
+
+    def numpy(self, W: Array, dW: Array) -> Any:
+        h, a = np.zeros_like(W), np.empty_like(W)
+
+        def update() -> Array:
+            np.multiply(dW, dW, out=a)
+            np.add(h, a, out=h)
+            np.sqrt(h, out=a)
+            np.add(a, 1e-7, out=a)
+            np.divide(dW, a, out=a)
+            np.multiply(LR, a, out=a)
+            return np.subtract(W, a, out=W)
+
+        return update
+
+    def torch_optimizer(self, torch: Any, W: Any) -> Any:
+        return torch.optim.Adagrad([W], LR, eps=1e-7, fused=True)
+
+
 class Adam(Update):
     """m and v are running means of dW and dW², W -= lr · m / √v, but for the bias of the means."""
 
@@ -140,8 +196,22 @@ class Adam(Update):
         return torch.optim.Adam([W], LR, eps=1e-7 / 0.001**0.5, fused=True)
 
 
+class AdamW(Adam):
+    """And W *= 1 - lr · decay."""
+
+    op = "AdamW"
+    numpy = None
+
+    def expected(self, W: Array, dW: Array) -> Array:
+        return super().expected(W, dW) - LR * 0.01 * W
+
+    def torch_optimizer(self, torch: Any, W: Any) -> Any:
+        return torch.optim.AdamW([W], LR, eps=1e-7 / 0.001**0.5, weight_decay=0.01, fused=True)
+
+
 ROWS = [
     *rows(Sgd, (100_000,), (10_000_000,)),
     *rows(Momentum, (100_000,), (10_000_000,), goals=(2.0, 1.0)),
     *rows(Adam, (100_000,), (10_000_000,), goals=(2.0, 1.0)),
+    *(row for op in (RMSprop, AdaGrad, AdamW) for row in rows(op, (100_000,), (10_000_000,), dtypes=["float32"])),
 ]

@@ -1,20 +1,25 @@
-"""Softmax with cross-entropy, loss and gradient together."""
+"""Softmax and log-softmax over rows, forward and backward."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..cases import Array
-from ..goals import BEST, COPY
 from .op import Op, rows
 
 
-class SoftmaxWithLoss(Op):
-    """The mean loss of scores (N, C) against class indices, and its gradient, which is what is looked at."""
+def _softmax(x: Array) -> Array:
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
 
-    op = "softmax with loss"
+
+class SoftmaxForward(Op):
+    """The layer's forward."""
+
+    op, layer = "softmax forward", "Softmax"
 
     @property
     def moved(self) -> int:
@@ -24,56 +29,120 @@ class SoftmaxWithLoss(Op):
     def samples(self) -> int:
         return self.shape[0]
 
-    def arrays(self, rng: np.random.Generator) -> list[Array]:
-        return [rng.standard_normal(self.shape), rng.integers(self.shape[1], size=self.shape[0])]
+    def expected(self, x: Array) -> Array:
+        return _softmax(x)
 
-    def expected(self, x: Array, t: Array) -> Array:
-        e = np.exp(x - x.max(axis=1, keepdims=True))
-        e /= e.sum(axis=1, keepdims=True)
-        e[np.arange(len(t)), t] -= 1
-        return e / len(x)
+    def fastnn(self, x: Array) -> Any:
+        from fastnn import layers
 
-    def fastnn(self, x: Array, t: Array) -> Any:
-        from fastnn.layers import SoftmaxWithLoss
+        return partial(getattr(layers, self.layer)().forward, x)
 
-        layer = SoftmaxWithLoss()
+    def numpy(self, x: Array) -> Any:
+        out = np.empty_like(x)
 
-        def both() -> Array:
-            layer.forward(x, t)
-            return layer.backward()
+        def forward() -> Array:
+            np.subtract(x, np.maximum.reduce(x, axis=1, keepdims=True), out=out)
+            np.exp(out, out=out)
+            return np.divide(out, np.add.reduce(out, axis=1, keepdims=True), out=out)
 
-        return both
+        return forward
 
-    def numpy(self, x: Array, t: Array) -> Any:
-        dx, rows = np.empty_like(x), np.arange(len(t))
-
-        def both() -> Array:
-            np.subtract(x, np.maximum.reduce(x, axis=1, keepdims=True), out=dx)
-            np.exp(dx, out=dx)
-            np.divide(dx, np.add.reduce(dx, axis=1, keepdims=True), out=dx)
-            correct = dx[rows, t]
-            -np.log(correct).mean()
-            dx[rows, t] = correct - 1
-            return np.divide(dx, len(t), out=dx)
-
-        return both
-
-    def torch(self, torch: Any, x: Any, t: Any) -> Any:
-        scores = x.requires_grad_()
-
-        def both() -> Any:
-            loss = torch.nn.functional.cross_entropy(scores, t)
-            return torch.autograd.grad(loss, scores)[0]
-
-        return both
+    def torch(self, torch: Any, x: Any) -> Any:
+        return partial(torch.ops.aten._softmax.out, x, 1, False, out=torch.empty_like(x))
 
     def jax(self, jax: Any) -> Any:
-        def loss(x: Any, t: Any) -> Any:
-            log_p = jax.nn.log_softmax(x)
-            return -jax.numpy.mean(jax.numpy.take_along_axis(log_p, t[:, None], axis=1))
-
-        return lambda x, t: jax.value_and_grad(loss)(x, t)[1]
+        return jax.nn.softmax
 
 
-SHAPES = (100, 10), (4096, 10), (128, 1000), (512, 32000)
-ROWS = rows(SoftmaxWithLoss, *SHAPES, goals=(8.0, 6.0, 3.0, {BEST: 3.0, COPY: 0.8}))
+class SoftmaxBackward(SoftmaxForward):
+    """dx = y · (dout - sum of dout · y), from what forward kept."""
+
+    op = "softmax backward"
+
+    @property
+    def moved(self) -> int:
+        return 3 * self.size
+
+    def arrays(self, rng: np.random.Generator) -> list[Array]:
+        return [rng.standard_normal(self.shape), rng.standard_normal(self.shape)]  # x, dout
+
+    def expected(self, x: Array, dout: Array) -> Array:
+        y = _softmax(x)
+        return y * (dout - (dout * y).sum(axis=1, keepdims=True))
+
+    def fastnn(self, x: Array, dout: Array) -> Any:
+        from fastnn import layers
+
+        layer = getattr(layers, self.layer)()
+        layer.forward(x)
+        return partial(layer.backward, dout)
+
+    def numpy(self, x: Array, dout: Array) -> Any:
+        y, dx = _softmax(x), np.empty_like(x)
+
+        def backward() -> Array:
+            np.multiply(y, dout, out=dx)
+            np.subtract(dout, np.add.reduce(dx, axis=1, keepdims=True), out=dx)
+            return np.multiply(dx, y, out=dx)
+
+        return backward
+
+    def torch(self, torch: Any, x: Any, dout: Any) -> Any:
+        backward, y = torch.ops.aten._softmax_backward_data.out, torch.softmax(x, 1)
+        return partial(backward, dout, y, 1, x.dtype, grad_input=torch.empty_like(x))
+
+    def jax(self, jax: Any) -> Any:
+        return lambda x, dout: jax.vjp(jax.nn.softmax, x)[1](dout)[0]
+
+
+class LogSoftmaxForward(SoftmaxForward):
+    op, layer = "log-softmax forward", "LogSoftmax"
+
+    def expected(self, x: Array) -> Array:
+        return np.log(_softmax(x))
+
+    def numpy(self, x: Array) -> Any:
+        out, e = np.empty_like(x), np.empty_like(x)
+
+        def forward() -> Array:
+            np.subtract(x, np.maximum.reduce(x, axis=1, keepdims=True), out=out)
+            np.exp(out, out=e)
+            return np.subtract(out, np.log(np.add.reduce(e, axis=1, keepdims=True)), out=out)
+
+        return forward
+
+    def torch(self, torch: Any, x: Any) -> Any:
+        return partial(torch.ops.aten._log_softmax.out, x, 1, False, out=torch.empty_like(x))
+
+    def jax(self, jax: Any) -> Any:
+        return jax.nn.log_softmax
+
+
+class LogSoftmaxBackward(SoftmaxBackward):
+    """dx = dout - y · sum of dout, from what forward kept."""
+
+    op, layer = "log-softmax backward", "LogSoftmax"
+
+    def expected(self, x: Array, dout: Array) -> Array:
+        return dout - _softmax(x) * dout.sum(axis=1, keepdims=True)
+
+    def numpy(self, x: Array, dout: Array) -> Any:
+        log_y, dx = np.log(_softmax(x)), np.empty_like(x)
+
+        def backward() -> Array:
+            np.exp(log_y, out=dx)
+            np.multiply(dx, np.add.reduce(dout, axis=1, keepdims=True), out=dx)
+            return np.subtract(dout, dx, out=dx)
+
+        return backward
+
+    def torch(self, torch: Any, x: Any, dout: Any) -> Any:
+        backward, log_y = torch.ops.aten._log_softmax_backward_data.out, torch.log_softmax(x, 1)
+        return partial(backward, dout, log_y, 1, x.dtype, out=torch.empty_like(x))
+
+    def jax(self, jax: Any) -> Any:
+        return lambda x, dout: jax.vjp(jax.nn.log_softmax, x)[1](dout)[0]
+
+
+OPS = SoftmaxForward, SoftmaxBackward, LogSoftmaxForward, LogSoftmaxBackward
+ROWS = [row for op in OPS for row in rows(op, (4096, 10), (128, 1000))]
