@@ -25,20 +25,24 @@ def describe() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=10"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
     return {
         "cpu_name": _system.cpu_name(),
         "cpu_features": _system.cpu_features(),
         "versions": versions,
-        "commit": commit,
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         "roofline": limits(),
     }
+
+
+def commit() -> str:
+    """What is checked out here."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def limits(before: dict[str, Any] | None = None) -> dict[str, Any]:
