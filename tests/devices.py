@@ -1,9 +1,11 @@
 """Which device the tests compute on, and how their NumPy arrays get there and back."""
 
 import importlib
+import inspect
 import shutil
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,11 +25,18 @@ def simulate_gpu():
     return kernels.gpu_problem()
 
 
+class _Plan(NamedTuple):
+    """What a function made of arrays for others to work on, and these arrays: on the host, and on the device."""
+
+    there: Any
+    arrays: dict
+
+
 class OnNumpyArrays:
     """A kernel set for NumPy arrays: each function takes them to the device, computes there, and brings them back.
 
     They lie in the device's memory as in the host's, with the same strides. All are brought back, so that a test sees
-    when a kernel writes into its inputs.
+    when a kernel writes into its inputs. The optimizer's numbers stay on the host.
     """
 
     def __init__(self, device):
@@ -35,13 +44,27 @@ class OnNumpyArrays:
 
     def __getattr__(self, name):
         function = getattr(self._device, name)
+        names = list(inspect.signature(function).parameters)
 
         def on_numpy_arrays(*args):
-            there = {id(a): self._to_device(a) for a in args if isinstance(a, np.ndarray)}
-            result = function(*(there.get(id(a), a) for a in args))
+            arrays = {}  # by their identity
             for a in args:
-                if isinstance(a, np.ndarray) and a.flags.writeable:
-                    a[...] = there[id(a)].get()
+                if isinstance(a, _Plan):
+                    arrays |= a.arrays
+            for here, there in arrays.values():
+                there[...] = self._to_device(here)
+
+            def take(a):
+                if isinstance(a, np.ndarray):
+                    return arrays.setdefault(id(a), (a, self._to_device(a)))[1]
+                return type(a)(map(take, a)) if type(a) in (list, tuple) else a.there if isinstance(a, _Plan) else a
+
+            result = function(*(a if n == "numbers" else take(a) for n, a in zip(names, args, strict=False)))
+            for here, there in arrays.values():
+                if here.flags.writeable:
+                    here[...] = there.get()
+            if isinstance(result, tuple):
+                return _Plan(result, arrays)
             return float(result) if isinstance(result, self._device.xp.ndarray) else result
 
         return on_numpy_arrays

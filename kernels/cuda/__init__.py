@@ -11,10 +11,26 @@ from .affine import (
     relu_affine_backward_input,
     sigmoid_affine_backward_input,
 )
+from .average_pooling import average_pooling_backward, average_pooling_forward
+from .batch_normalization import (
+    batch_normalization_backward,
+    batch_normalization_forward,
+    batch_normalization_inference,
+)
+from .convolution import (
+    convolution_backward_input,
+    convolution_backward_params,
+    convolution_forward,
+    convolution_relu_forward,
+)
+from .dropout import dropout_backward, dropout_forward
 from .gelu import gelu_backward, gelu_forward, gelu_tanh_backward, gelu_tanh_forward
 from .leaky_relu import leaky_relu_backward, leaky_relu_forward
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
+from .max_pooling import max_pooling_backward, max_pooling_forward
+from .optimizer import optimizer_plan, optimizer_update
 from .relu import relu_backward, relu_forward
+from .roofline import copy_to_and_fro, multiply_adds
 from .sigmoid import sigmoid_backward, sigmoid_forward
 from .silu import silu_backward, silu_forward
 from .softplus import softplus_backward, softplus_forward
@@ -26,6 +42,18 @@ __all__ = [
     "affine_forward",
     "affine_relu_forward",
     "affine_sigmoid_forward",
+    "average_pooling_backward",
+    "average_pooling_forward",
+    "batch_normalization_backward",
+    "batch_normalization_forward",
+    "batch_normalization_inference",
+    "convolution_backward_input",
+    "convolution_backward_params",
+    "convolution_forward",
+    "convolution_relu_forward",
+    "copy_to_and_fro",
+    "dropout_backward",
+    "dropout_forward",
     "gelu_backward",
     "gelu_forward",
     "gelu_tanh_backward",
@@ -35,6 +63,11 @@ __all__ = [
     "matmul_backward_input",
     "matmul_backward_params",
     "matmul_forward",
+    "max_pooling_backward",
+    "max_pooling_forward",
+    "multiply_adds",
+    "optimizer_plan",
+    "optimizer_update",
     "relu_affine_backward_input",
     "relu_backward",
     "relu_forward",

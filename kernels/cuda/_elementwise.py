@@ -10,6 +10,9 @@ def elementwise(name, function, out, first, *others):
     """Launch `function` of the source `name` on `first` (of another dtype than out, maybe) and others, into out."""
     if out.size == 0:
         return
-    f = kernel(name, function, scalar=out.dtype, input=first.dtype)
-    blocks = -(-out.nbytes // (16 * _THREADS))  # 16 bytes of the output for each thread
-    f((min(blocks, _MOST_BLOCKS),), (_THREADS,), (first, *others, out, out.size))
+    kernel(name, function, scalar=out.dtype, input=first.dtype)(*grid_of(out), (first, *others, out, out.size))
+
+
+def grid_of(out):
+    """Grid and block, of which each thread has 16 bytes of the output, or several times so many."""
+    return (min(-(-out.nbytes // (16 * _THREADS)), _MOST_BLOCKS),), (_THREADS,)

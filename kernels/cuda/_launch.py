@@ -12,7 +12,18 @@ from pathlib import Path
 
 import cupy
 
-C_TYPES = {"float16": "half", "float32": "float", "float64": "double", "int32": "int", "int64": "long long"}
+C_TYPES = {
+    "float16": "half",
+    "float32": "float",
+    "float64": "double",
+    "int32": "int",
+    "int64": "long long",
+    "uint8": "unsigned char",
+    "uint16": "unsigned short",
+    "uint32": "unsigned",
+}
+# The rules of optimizers give NumPy's bits, and no slower: they wait for memory.
+_FLAGS = {"optimizer": ("--fmad=false",)}
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
 
 
@@ -36,7 +47,9 @@ def options(types):
 
 @functools.cache
 def _module(name, **types):
-    return cupy.RawModule(code=source(name), options=options(types))
+    code = source(name)
+    flags = (*options(types), *_FLAGS.get(name, ()))
+    return cupy.RawModule(code=code, options=flags, enable_cooperative_groups="cooperative_groups" in code)
 
 
 @functools.cache

@@ -11,16 +11,9 @@ from fastnn.kernels import cpu, ref
 
 ROOM = Path(kernels.__file__).parent
 NOT_ON_GPU_YET = {
-    "average_pooling",
-    "batch_normalization",
-    "convolution",
-    "dropout",
     "log_softmax",
-    "max_pooling",
     "mean_squared_error",
     "mlp",
-    "optimizer",
-    "roofline",
     "sigmoid_with_loss",
     "softmax",
     "softmax_with_loss",

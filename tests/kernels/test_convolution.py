@@ -63,10 +63,10 @@ def run(k, geometry, x, W, b, dout):
     return dict(zip(OUTPUTS, outputs, strict=True))
 
 
-def check(geometry, dtype, seed=0):
+def check(k, geometry, dtype, seed=0):
     arrays = geometry.arrays(dtype, seed)
     before = [a.copy() for a in arrays]
-    got = run(cpu, geometry, *arrays)
+    got = run(k, geometry, *arrays)
     want = run(ref, geometry, *(a.astype("float64") for a in arrays))
     # What the terms of each sum amount to: the bound of Higham, Accuracy and Stability, section 3.5.
     size = run(ref, geometry, *(np.abs(a.astype("float64")) for a in arrays))
@@ -103,8 +103,8 @@ def geometries(draw):
 @example(Geometry(2, 8, 70, (15, 15), stride=(2, 2), pad=(1, 1)), "float32", 0)
 @example(Geometry(2, 3, 2, (1, 1), (5, 5), pad=(4, 7)), "float32", 0)
 @example(Geometry(2, 3, 2, (9, 9), (1, 1), stride=(4, 4)), "float32", 0)
-def test_matches_reference(geometry, dtype, seed):
-    check(geometry, dtype, seed)
+def test_matches_reference(k, geometry, dtype, seed):
+    check(k, geometry, dtype, seed)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -142,12 +142,12 @@ def test_reference_agrees_with_the_definition_where_it_has_groups_and_dilation()
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_come_out_where_they_went_in(poison):
+def test_nan_and_infinity_come_out_where_they_went_in(k, poison):
     geometry = Geometry(2, 3, 20, (9, 20), pad=(1, 1))
     arrays = geometry.arrays("float32")
     arrays[0][0, 1, 4, 10] = arrays[3][1, 2, 3, 5] = poison
     with np.errstate(invalid="ignore"):
-        got, want = (run(k, geometry, *arrays) for k in (cpu, ref))
+        got, want = (run(room, geometry, *arrays) for room in (k, ref))
     for name in got:
         assert_array_equal(np.isnan(got[name]), np.isnan(want[name]), err_msg=name)
         assert_array_equal(np.isinf(got[name]), np.isinf(want[name]), err_msg=name)
@@ -172,7 +172,7 @@ def test_the_same_for_any_number_of_threads(geometry, monkeypatch):
 
 
 @pytest.mark.parametrize("pad", [(0, 0), (1, 1)], ids=str)
-def test_copies_of_parts_of_large_images(pad):
+def test_copies_of_parts_of_large_images(k, pad):
     """Rows that do not fit the cache at once."""
-    check(Geometry(1, 70, 17, (60, 40), pad=pad, stride=(2, 1)), "float64")
-    check(Geometry(1, 17, 70, (60, 40), pad=pad), "float64")
+    check(k, Geometry(1, 70, 17, (60, 40), pad=pad, stride=(2, 1)), "float64")
+    check(k, Geometry(1, 17, 70, (60, 40), pad=pad), "float64")

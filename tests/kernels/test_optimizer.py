@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn import kernels
-from fastnn.kernels import cpu, ref
+from fastnn.kernels import ref
 from fastnn.kernels.cpu import optimizer
 from tests.tolerances import TOL
 
@@ -49,8 +49,8 @@ def update(k, rule, data, decay=0.0, keep=1.0, max_norm=0.0, steps=3):
     keep=st.sampled_from([1.0, 0.9]),
     seed=st.integers(0, 100),
 )
-def test_the_same_bits_as_numpy(rule, dtype, shapes, decay, keep, seed):
-    got = update(cpu, rule, arrays(rule, shapes, dtype, seed), decay, keep)
+def test_the_same_bits_as_numpy(k, rule, dtype, shapes, decay, keep, seed):
+    got = update(k, rule, arrays(rule, shapes, dtype, seed), decay, keep)
     want = update(ref, rule, arrays(rule, shapes, dtype, seed), decay, keep)
     for a, b in zip(got, want, strict=True):
         assert_array_equal(a, b)
@@ -58,13 +58,13 @@ def test_the_same_bits_as_numpy(rule, dtype, shapes, decay, keep, seed):
 
 @pytest.mark.parametrize("dtype", TOL)
 @pytest.mark.parametrize("rule", ["momentum", "nesterov", "rmsprop", "adam"])
-def test_states_decay_to_zero_not_to_subnormal_numbers(rule, dtype):
+def test_states_decay_to_zero_not_to_subnormal_numbers(k, rule, dtype):
     smallest = np.finfo(dtype).tiny
     start = np.array([1.001, -1.001, 1.5, 2.5, np.nan, np.inf], dtype) * smallest
-    for k in (cpu, ref):
+    for room in (k, ref):
         states = [tuple(start.copy() for _ in range(RULES[rule][0]))]
         with np.errstate(all="ignore"):
-            update(k, rule, ([np.ones(6, dtype)], [np.zeros(6, dtype)], states), steps=1)
+            update(room, rule, ([np.ones(6, dtype)], [np.zeros(6, dtype)], states), steps=1)
         for state in states[0]:
             assert (np.isnan(state) | (state == 0) | (np.abs(state) >= smallest)).all()
             assert_array_equal(state[:2], 0)
@@ -75,11 +75,11 @@ def test_states_decay_to_zero_not_to_subnormal_numbers(rule, dtype):
 @pytest.mark.parametrize("dtype", TOL)
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 @pytest.mark.parametrize("max_norm", [0.0, 0.5])
-def test_threads_do_not_change_a_bit(rule, dtype, max_norm):
+def test_threads_do_not_change_a_bit(k, rule, dtype, max_norm):
     shapes, results = [(LARGE,), (3,), (50, 77)], []
     for n in range(1, kernels.get_num_threads() + 1):
         with kernels.threads(n):
-            results.append(update(cpu, rule, arrays(rule, shapes, dtype), 0.1, 0.9, max_norm))
+            results.append(update(k, rule, arrays(rule, shapes, dtype), 0.1, 0.9, max_norm))
     want = update(ref, rule, arrays(rule, shapes, dtype), 0.1, 0.9, max_norm)
     for result in results:
         for a, b, c in zip(result, results[0], want, strict=True):
@@ -89,9 +89,9 @@ def test_threads_do_not_change_a_bit(rule, dtype, max_norm):
 
 @pytest.mark.parametrize("dtype", TOL)
 @pytest.mark.parametrize("max_norm", [1e-3, 1.0, 1e3, np.inf])
-def test_clipping(dtype, max_norm):
+def test_clipping(k, dtype, max_norm):
     got, want = (
-        update(k, "sgd", arrays("sgd", [(30, 40), (5,)], dtype), max_norm=max_norm, steps=1) for k in (cpu, ref)
+        update(room, "sgd", arrays("sgd", [(30, 40), (5,)], dtype), max_norm=max_norm, steps=1) for room in (k, ref)
     )
     for a, b in zip(got, want, strict=True):
         assert_allclose(a, b, **TOL[dtype])
@@ -102,14 +102,14 @@ def test_clipping(dtype, max_norm):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("max_norm", [0.0, 0.5])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_infinity_as_in_numpy(rule, max_norm, bad):
+def test_nan_and_infinity_as_in_numpy(k, rule, max_norm, bad):
     results = []
-    for k in (cpu, ref):
+    for room in (k, ref):
         params, grads, states = arrays(rule, [(50,)], "float64")
         grads[0][:2] = [bad, -bad]
         params[0][2:4] = [np.inf, np.nan]
         with np.errstate(all="ignore"):
-            results.append(update(k, rule, (params, grads, states), max_norm=max_norm))
+            results.append(update(room, rule, (params, grads, states), max_norm=max_norm))
     assert np.isfinite(results[0][0][4:]).all()
     assert not np.isfinite(results[0][0][:4]).any()
     for a, b in zip(*results, strict=True):

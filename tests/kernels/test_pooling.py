@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastnn
-from fastnn.kernels import cpu, ref
+from fastnn.kernels import ref
 from tests.tolerances import TOL
 
 
@@ -53,17 +53,17 @@ def inputs(shape, geometry, dtype, seed=0):
 @pytest.mark.parametrize("kind", ["max", "average"])
 @settings(deadline=None, max_examples=60)
 @given(case=geometries(), seed=st.integers(0, 1000))
-def test_matches_reference(kind, dtype, case, seed):
+def test_matches_reference(k, kind, dtype, case, seed):
     shape, *geometry = case
     x, dout = inputs(shape, geometry, dtype, seed)
     want = pool(ref, kind, x.astype("float64"), dout.astype("float64"), *geometry)
-    for name, got in pool(cpu, kind, x, dout, *geometry).items():
+    for name, got in pool(k, kind, x, dout, *geometry).items():
         assert_allclose(got, want[name], err_msg=name, **TOL[dtype])
 
 
 @settings(deadline=None, max_examples=60)
 @given(case=geometries(), seed=st.integers(0, 1000))
-def test_nan_and_infinity(case, seed):
+def test_nan_and_infinity(k, case, seed):
     """A NaN wins over all, the last of several; a window of -inf alone has its first element as maximum."""
     shape, *geometry = case
     x, dout = inputs(shape, geometry, "float32", seed)
@@ -72,37 +72,37 @@ def test_nan_and_infinity(case, seed):
         x[rng.random(shape) < share] = value
     x[0] = -np.inf
     want = pool(ref, "max", x, dout, *geometry)
-    for name, got in pool(cpu, "max", x, dout, *geometry).items():
+    for name, got in pool(k, "max", x, dout, *geometry).items():
         assert_allclose(got, want[name], err_msg=name, **TOL["float32"])
 
 
-def test_which_of_several_has_the_gradient():
+def test_which_of_several_has_the_gradient(k):
     nan = np.nan
     x = np.array([[1, 1, 0, 2, nan, 5], [1, 1, 2, 2, nan, nan]], "float32").reshape(1, 1, 2, 6)
-    got = pool(cpu, "max", x, np.ones((1, 1, 1, 3), "float32"), 2, 2, 2, 0)
+    got = pool(k, "max", x, np.ones((1, 1, 1, 3), "float32"), 2, 2, 2, 0)
     assert_array_equal(got["argmax"].ravel(), [0, 1, 3])
     assert_array_equal(got["dx"][0, 0], [[1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1]])
 
 
 @pytest.mark.parametrize("kind", ["max", "average"])
 @pytest.mark.parametrize("geometry", [(2, 2, 2, 0), (3, 3, 2, 1)], ids=str)
-def test_large_images_in_parallel(kind, geometry):
+def test_large_images_in_parallel(k, kind, geometry):
     """The same bits for any number of threads."""
     x, dout = inputs((20, 6, 33, 35), geometry, "float32")
     want = pool(ref, kind, x.astype("float64"), dout.astype("float64"), *geometry)
     results = []
     for threads in (1, fastnn.get_num_threads()):
         with fastnn.threads(threads):
-            results.append(pool(cpu, kind, x, dout, *geometry))
+            results.append(pool(k, kind, x, dout, *geometry))
     for name, serial in results[0].items():
         assert_allclose(serial, want[name], err_msg=name, **TOL["float32"])
         assert_array_equal(serial, results[1][name])
 
 
-def test_windows_of_more_than_256_places():
+def test_windows_of_more_than_256_places(k):
     x, dout = inputs((2, 1, 20, 30), (20, 15, 15, 0), "float32")
     x[:, :, 19, 14] = 9
-    got = pool(cpu, "max", x, dout, 20, 15, 15, 0)
+    got = pool(k, "max", x, dout, 20, 15, 15, 0)
     assert got["argmax"].dtype == np.uint16
     assert_array_equal(got["argmax"][:, :, 0, 0], 299)
     assert_array_equal(got["dx"], pool(ref, "max", x, dout, 20, 15, 15, 0)["dx"])

@@ -345,7 +345,7 @@ _SANITIZERS = {
     "address": "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-sanitize=vptr",
     "thread": "-O1 -fsanitize=thread",
 }
-_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(')
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
 _ENTRIES = """
 extern "C" __attribute__((visibility("default"))) const char *launch_{0}(
     const unsigned *grid, const unsigned *block, size_t shared, void **arguments, int cooperative) {{
@@ -358,7 +358,8 @@ extern "C" __attribute__((visibility("default"))) const char *types_of_{0}() {{ 
 def _compiled(code, options):
     """The library of a source: from the cache, else made."""
     header = (Path(__file__).parent.parent / "cuda_on_cpu.h").resolve()
-    flags = [*_FLAGS.split(), *_SANITIZERS[os.environ.get("SIMULATOR_SANITIZE", "")].split(), *options]
+    flags = [*_FLAGS.split(), *_SANITIZERS[os.environ.get("SIMULATOR_SANITIZE", "")].split()]
+    flags += [option for option in options if option != "--fmad=false"]  # as it is here
     names = _KERNEL.findall(code)
     code = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", r"\1 *\2 = (\1 *)dynamic_shared_memory;", code)
     code = f'#include "{header}"\n#line 1 "kernels.cu"\n{code}{"".join(_ENTRIES.format(name) for name in names)}'

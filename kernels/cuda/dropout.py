@@ -1,0 +1,17 @@
+"""Dropout, whose masks are those of kernels/ref/dropout.py. All arrays contiguous, of one dtype."""
+
+import numpy as np
+
+from ._elementwise import grid_of
+from ._launch import kernel
+
+
+def dropout_forward(x, seed, ratio, out):
+    if x.size == 0:
+        return
+    words = np.array([seed & 0xFFFFFFFF, seed >> 32, int(ratio * 2**32)], np.uint32)
+    kernel("dropout", "dropout", scalar=x.dtype)(*grid_of(out), (x, *words, out, x.size))
+
+
+def dropout_backward(dout, seed, ratio, dx):
+    dropout_forward(dout, seed, ratio, dx)
