@@ -26,13 +26,18 @@ from .convolution import (
 from .dropout import dropout_backward, dropout_forward
 from .gelu import gelu_backward, gelu_forward, gelu_tanh_backward, gelu_tanh_forward
 from .leaky_relu import leaky_relu_backward, leaky_relu_forward
+from .log_softmax import log_softmax_backward, log_softmax_forward
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
 from .max_pooling import max_pooling_backward, max_pooling_forward
+from .mean_squared_error import mean_squared_error
 from .optimizer import optimizer_plan, optimizer_update
 from .relu import relu_backward, relu_forward
 from .roofline import copy_to_and_fro, multiply_adds
 from .sigmoid import sigmoid_backward, sigmoid_forward
+from .sigmoid_with_loss import sigmoid_with_loss
 from .silu import silu_backward, silu_forward
+from .softmax import softmax_backward, softmax_forward
+from .softmax_with_loss import softmax_with_loss
 from .softplus import softplus_backward, softplus_forward
 from .tanh import tanh_backward, tanh_forward
 
@@ -60,11 +65,14 @@ __all__ = [
     "gelu_tanh_forward",
     "leaky_relu_backward",
     "leaky_relu_forward",
+    "log_softmax_backward",
+    "log_softmax_forward",
     "matmul_backward_input",
     "matmul_backward_params",
     "matmul_forward",
     "max_pooling_backward",
     "max_pooling_forward",
+    "mean_squared_error",
     "multiply_adds",
     "optimizer_plan",
     "optimizer_update",
@@ -74,8 +82,12 @@ __all__ = [
     "sigmoid_affine_backward_input",
     "sigmoid_backward",
     "sigmoid_forward",
+    "sigmoid_with_loss",
     "silu_backward",
     "silu_forward",
+    "softmax_backward",
+    "softmax_forward",
+    "softmax_with_loss",
     "softplus_backward",
     "softplus_forward",
     "tanh_backward",
