@@ -261,8 +261,8 @@ def _batch_normalization(m: Any) -> Layer:
     _check(m, affine=True, track_running_stats=True)
     if m.momentum is None:
         raise ValueError("momentum must be a number, got None")
-    arrays = [_array(a) for a in (m.weight, m.bias, m.running_mean, m.running_var)]
-    return BatchNormalization(*arrays[:2], 1 - m.momentum, *arrays[2:], eps=m.eps)
+    gamma, beta, mean, var = (_array(a) for a in (m.weight, m.bias, m.running_mean, m.running_var))
+    return BatchNormalization(gamma, beta, 1 - m.momentum, mean, var, m.eps)
 
 
 def _flatten(m: Any) -> Layer:
