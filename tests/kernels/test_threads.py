@@ -142,3 +142,14 @@ def test_workers_of_multiprocessing_have_one_thread_each(method, tmp_path):
             assert threads == 1 and (y == expected).all()
     """
     run_script(body, tmp_path)
+
+
+def test_workers_of_joblib_share_the_cores(tmp_path):
+    pytest.importorskip("joblib")
+    body = """
+    from joblib import Parallel, delayed
+    os.environ.pop("NUMBA_NUM_THREADS")
+    for threads, y in Parallel(n_jobs=2)(delayed(in_worker)(None) for _ in range(4)):
+        assert 2 * threads <= max(2, os.cpu_count()) and (y == expected).all()
+    """
+    run_script(body, tmp_path)
