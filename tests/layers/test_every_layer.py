@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn import kernels, layers
-from fastnn._warmup import EXAMPLES
+from fastnn._warmup import EXAMPLES, layer_of
 from tests.layouts import LAYOUTS
 
 NODES = {"AddLayer", "MulLayer", "Repeat", "Sum"}  # of NumPy alone, for whatever NumPy computes with: test_nodes.py
@@ -44,7 +44,7 @@ def check(monkeypatch, name, dtype, layout, samples=None):
 
 
 def test_no_layer_is_left_out():
-    assert set(EXAMPLES) | NODES == set(layers.__all__)
+    assert set(map(layer_of, EXAMPLES)) | NODES == set(layers.__all__)
 
 
 @pytest.mark.parametrize("layout", CHOSEN)
@@ -63,5 +63,6 @@ def test_one_row(monkeypatch, name, dtype):
 @pytest.mark.parametrize("dtype", TOL)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_empty(name, dtype):
-    with pytest.raises(ValueError, match=rf"^{name}: x must hold at least one sample, got an empty array of shape .*$"):
+    who = layer_of(name)
+    with pytest.raises(ValueError, match=rf"^{who}: x must hold at least one sample, got an empty array of shape .*$"):
         run(name, dtype, lambda a: a, samples=0)
