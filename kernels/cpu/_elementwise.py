@@ -16,11 +16,10 @@ because what Python does before it takes 6, half as long as the work on a hundre
 import ctypes
 import functools
 import inspect
-import sys
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic, overload
 
 from ._jit import c_function, jit
@@ -42,13 +41,14 @@ from ._objects import (
     boolean,
     is_plain,
     ndim,
+    on_stack,
     python_function,
     read,
     same_shape,
     table_of,
 )
 from ._simd import VECTORS
-from ._threads import claim_threads, release_threads
+from ._threads import claim_threads, parallel_for, release_threads
 from ._tile import call, prefetch
 
 
@@ -117,19 +117,7 @@ def elementwise(parallel_above, scalars=()):
 
     def decorate(loop):
         names = list(inspect.signature(loop).parameters)[:-1]
-        loops = {}
-
-        def on_threads(*args):
-            """What `at_once` calls for arrays so large."""
-            if (threads := claim_threads()) == 1:
-                return twins[_ALONE](*args)
-            try:
-                tables[_TOGETHER, _PARTS // 8] = threads
-                return twins[_TOGETHER](*args)
-            finally:
-                release_threads()
-
-        tables, twins = _tables(parallel_above, on_threads, len(names)), []
+        loops, table = {}, _table(parallel_above, len(names))
 
         def compiled(dtype):
             if dtype not in loops:
@@ -138,11 +126,11 @@ def elementwise(parallel_above, scalars=()):
                 if dtype == np.float16:
                     elements[0] = types.uint16
                 loops[dtype] = c_function(types.void(*map(types.CPointer, elements), types.intp), loop)
-                if not twins:
-                    tables[:, _SHARE // 8] = _in_shares().address
-                    twins.extend(python_function(_at_once, table) for table in tables)
-                    kernel.at_once = twins[_SMALL]
-                tables[:, _LOOPS // 8 + _DTYPES.index(dtype)] = loops[dtype].address
+                if not kernel.at_once:
+                    share, _, to_parts = _shares()
+                    table[_SHARE // 8 : _SHARE // 8 + 3] = share.address, *to_parts
+                    kernel.at_once = python_function(_at_once, table)
+                table[_LOOPS // 8 + _DTYPES.index(dtype)] = loops[dtype].address
             return loops[dtype].address
 
         @functools.wraps(loop)
@@ -158,7 +146,8 @@ def elementwise(parallel_above, scalars=()):
             none = [0] * (4 - len(names))
             threads = claim_threads() if n > parallel_above else 1
             try:
-                _in_shares().ctypes(loop, len(names), *data, *none, *sizes, *none, n, threads)
+                share, _, to_parts = _shares()
+                share.ctypes(loop, len(names), *data, *none, *sizes, *none, n, threads, *to_parts)
             finally:
                 if threads > 1:
                     release_threads()
@@ -167,7 +156,6 @@ def elementwise(parallel_above, scalars=()):
             [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
         )
         kernel.at_once = None
-        kernel.on_threads = on_threads  # of which the table has only the address
         return kernel
 
     return decorate
@@ -218,7 +206,7 @@ def _start(n, part, parts):
     return min(n, (n // _CHUNK + parts) // parts * _CHUNK * part)
 
 
-def _share(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts):
+def _share(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts, part, parallel_for):
     """A loop over `count` arrays at these addresses, of elements of these sizes (0: a scalar, or none), in parts."""
     out, size = (b, b_size) if count == 2 else (c, c_size) if count == 3 else (d, d_size)
     head = min(n, -out % _LINE // size)
@@ -226,42 +214,61 @@ def _share(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts):
     if parts == 1:
         _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, head, n)
     else:
-        for part in prange(parts):
-            first, end = head + _start(n - head, part, parts), head + _start(n - head, part + 1, parts)
-            _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end)
+        work = on_stack((loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts, head))
+        api(parallel_for, (part, on_stack((0,)), on_stack((parts,)), on_stack((1,)), work, 0, 1, parts))
+
+
+def _part(firsts, counts, _steps, work):
+    """The parts from the first of these on, so many: called by Numba's threads, see `parallel_for`."""
+    n, parts, head = read(work, 80), read(work, 88), read(work, 96)
+    for part in range(read(firsts, 0), read(firsts, 0) + read(counts, 0)):
+        _piece(
+            read(work, 0), read(work, 8), read(work, 16), read(work, 24), read(work, 32), read(work, 40),
+            read(work, 48), read(work, 56), read(work, 64), read(work, 72),
+            head + _start(n - head, part, parts), head + _start(n - head, part + 1, parts),
+        )  # fmt: skip
 
 
 @functools.cache
-def _in_shares():
-    return c_function(types.void(*[types.intp] * 12), _share, parallel=True)
+def _shares():
+    """Both compiled, and the arguments by which the first finds the second."""
+    share = c_function(types.void(*[types.intp] * 14), _share)
+    part = c_function(types.void(*[types.intp] * 4), _part)
+    return share, part, (part.address, parallel_for())
 
 
 _DTYPES = [np.dtype("float32"), np.dtype("float64"), np.dtype("float16")]
-_MOST, _ABOVE, _COUNT, _PARTS, _SHARE, _CALL, _LEAVE, _RETURN, _LOOPS = range(OWN, OWN + 72, 8)
-_SMALL, _ALONE, _TOGETHER = range(3)  # one function for small arrays, which calls Python's for larger; two for that
+(
+    _PARALLEL_ABOVE, _COUNT, _SHARE, _PART, _FOR, _CLAIM, _RELEASE, _CALL, _TO_INT, _DECREF, _LEAVE, _RETURN, _LOOPS
+) = range(OWN, OWN + 104, 8)  # fmt: skip
 
 
-def _tables(parallel_above, on_threads, count):
-    """For each of the three functions. PARTS is 0 where the lock of the interpreter is kept, for work so short."""
-    api = (
-        ctypes.pythonapi.PyObject_Vectorcall,
-        ctypes.pythonapi.PyEval_SaveThread,
-        ctypes.pythonapi.PyEval_RestoreThread,
+def _table(parallel_above, count):
+    api = ctypes.pythonapi
+    functions = (
+        api.PyObject_Vectorcall,
+        api.PyLong_AsLong,
+        api.Py_DecRef,
+        api.PyEval_SaveThread,
+        api.PyEval_RestoreThread,
     )
-    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in api]
-    variants = (parallel_above, id(on_threads), 0), (sys.maxsize, 0, 1), (sys.maxsize, 0, 1)
-    return np.array(
-        [table_of(limit, above, count, parts, 0, *addresses, *[0] * len(_DTYPES)) for limit, above, parts in variants],
-        np.int64,
-    )
+    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
+    ids = id(claim_threads), id(release_threads)
+    return table_of(parallel_above, count, 0, 0, 0, *ids, *addresses, *[0] * len(_DTYPES))
 
 
-_NO, _YES, _TOO_LARGE = range(3)
+@jit
+def _call_python(table, function):
+    """Call a function without arguments; 0 where it raised an exception, else the result as an object."""
+    return api(read(table, _CALL), (read(table, function), 0, 0, 0))
+
+
+_NO, _YES, _ERROR = range(3)
 
 
 @jit
 def _work(table, args, count):
-    """Do what is asked if it is simple; whether it was done, or is too much for this function."""
+    """Do what is asked if all is as it should be; whether it was done, or there was an exception."""
     if count != read(table, _COUNT):
         return _NO
     x, out = read(args, 0), read(args, 8 * (count - 1))
@@ -296,16 +303,22 @@ def _work(table, args, count):
             if abs(data - to) < n * size and (data != to or half):  # overlap in part
                 return _NO
         middle, last = (data, last) if i == 1 else (middle, data)
-    if n > read(table, _MOST):
-        return _TOO_LARGE
-    x, parts = read(x, DATA), read(table, _PARTS)
-    if parts > 0:
+    x = read(x, DATA)
+    if n > read(table, _PARALLEL_ABOVE):
+        claimed = _call_python(table, _CLAIM)
+        if claimed == 0:
+            return _ERROR
+        parts = api(read(table, _TO_INT), (claimed,))
+        api(read(table, _DECREF), (claimed,))
         y, z = to if count == 2 else middle, to if count == 3 else last
         x_size, y_size = 2 if half else size, 0 if scalar == 1 else size
         z_size, out_size = 0 if count == 2 or scalar == 2 else size, size if count == 4 else 0
+        share, part, parallel_for = read(table, _SHARE), read(table, _PART), read(table, _FOR)
         thread = api(read(table, _LEAVE), ())
-        call(read(table, _SHARE), loop, count, x, y, z, to, x_size, y_size, z_size, out_size, n, parts)
+        call(share, loop, count, x, y, z, to, x_size, y_size, z_size, out_size, n, parts, part, parallel_for)
         api(read(table, _RETURN), (thread,))
+        if parts > 1:
+            api(read(table, _DECREF), (_call_python(table, _RELEASE),))
     elif count == 2:
         call(loop, x, to, n)
     elif count == 3:
@@ -319,6 +332,4 @@ def _at_once(table, args, count):
     """What Python calls; see _objects.py."""
     table = read(table, DATA)
     done = _work(table, args, count)
-    if done == _TOO_LARGE:
-        return api(read(table, _CALL), (read(table, _ABOVE), args, count, 0))
-    return boolean(table, done == _YES)
+    return 0 if done == _ERROR else boolean(table, done == _YES)

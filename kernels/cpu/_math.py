@@ -119,7 +119,9 @@ def _either(single, double):
 
 _F, _I = np.float32, np.int32
 _LOG2E_32, _LN2_HIGH_32, _LN2_LOW_32 = _F(1.4426950408889634), _F(0.693359375), _F(-2.12194440e-4)
+_LN2_32 = _F(0.6931471805599453)
 _ROUND_32, _ROUND_BITS_32 = _F(12582912.0), _I(0x4B400000)  # 1.5 · 2^23 and its bits
+_ROUND_BIASED_32 = _F(12582912.0 + 127)  # the last bits of a number to which this was added are the exponent of 2^n
 _MAX_32, _MIN_32 = _F(89.0), _F(-104.0)  # beyond: inf and 0
 _LEAST_32 = _F(-80.0)  # 2^n is a normal number down to here, and exp(x) - 1 = -1
 _ONE_32, _BIAS_32, _MANTISSA_32 = _F(1.0), _I(127), _I(23)
@@ -162,10 +164,12 @@ def _exp_32(x):
 
 
 @jit(fastmath=_EXACT)
-def _expm1_negative_32(x):
-    r, tail, n = _split_32(_LEAST_32 if x < _LEAST_32 else x)
-    scale = _power_32(n)
-    return fma(fma(r * r, tail, r), scale, scale - _ONE_32)
+def _expm1_parts_32(x):
+    """t and 2^n, with exp(x) = (1 + t) · 2^n for x <= 0, to be added to 1: so ln 2 is exact enough in one part."""
+    x = _LEAST_32 if x < _LEAST_32 else x
+    shifted = fma(x, _LOG2E_32, _ROUND_BIASED_32)
+    r = fma(shifted - _ROUND_BIASED_32, -_LN2_32, x)
+    return fma(r * r, _exp_tail_32(r), r), _I(_F(shifted).view(np.int32) << _MANTISSA_32).view(np.float32)
 
 
 _LOG2E_64, _LN2_HIGH_64, _LN2_LOW_64 = 1.4426950408889634, 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -187,18 +191,17 @@ _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8, _Q9, _Q10, _Q11 = (
 
 @jit(fastmath=_EXACT)
 def _split_64(x):
-    """r, what its rounding lost (tanh would miss its bound without that), tail and n, as above."""
+    """r, tail and n, as above."""
     shifted = fma(x, _LOG2E_64, _ROUND_64)
     n = np.float64(shifted).view(np.int64) - _ROUND_BITS_64
     k = shifted - _ROUND_64
-    exact = fma(k, -_LN2_HIGH_64, x)
-    r = fma(k, -_LN2_LOW_64, exact)
+    r = fma(k, -_LN2_HIGH_64, x)
+    r = fma(k, -_LN2_LOW_64, r)
     # By pairs (Estrin), for a shorter chain of dependent operations than Horner's.
     r2 = r * r
     high = fma(fma(_Q11, r, _Q10), r2, fma(_Q9, r, _Q8))
     low = fma(fma(_Q7, r, _Q6), r2, fma(_Q5, r, _Q4))
-    tail = fma(fma(high, r2 * r2, low), r2, fma(_Q3, r, _Q2))
-    return r, fma(k, -_LN2_LOW_64, exact - r), tail, n
+    return r, fma(fma(high, r2 * r2, low), r2, fma(_Q3, r, _Q2)), n
 
 
 @jit(fastmath=_EXACT)
@@ -208,7 +211,7 @@ def _power_64(n):
 
 @jit(fastmath=_EXACT)
 def _exp_negative_64(x):
-    r, _, tail, n = _split_64(_MIN_64 if x < _MIN_64 else x)
+    r, tail, n = _split_64(_MIN_64 if x < _MIN_64 else x)
     y = fma(r * r, tail, r) + 1.0
     if _HAS_LDEXP:
         return _ldexp(y, n)
@@ -222,15 +225,22 @@ def _exp_64(x):
 
 
 @jit(fastmath=_EXACT)
-def _expm1_negative_64(x):
-    r, lost, tail, n = _split_64(_LEAST_64 if x < _LEAST_64 else x)
-    scale = _power_64(n)
-    return fma(fma(r * r, tail, lost) + r, scale, scale - 1.0)
+def _expm1_parts_64(x):
+    r, tail, n = _split_64(_LEAST_64 if x < _LEAST_64 else x)
+    return fma(r * r, tail, r), _power_64(n)
 
 
 exp = _either(_exp_32, _exp_64)
 exp_negative = _either(_exp_negative_32, _exp_negative_64)  # exp(x) for x <= 0
-expm1_negative = _either(_expm1_negative_32, _expm1_negative_64)  # exp(x) - 1 for x <= 0
+_expm1_parts = _either(_expm1_parts_32, _expm1_parts_64)
+
+
+@jit(fastmath=_EXACT)
+def expm1_negative(x):
+    """exp(x) - 1 for x <= 0."""
+    t, scale = _expm1_parts(x)
+    return fma(t, scale, scale - one_of(x))
+
 
 _SUBNORMAL_32, _UP_32, _DOWN_32 = _F(1.17549435e-38), _F(8388608.0), _F(-23.0)  # below it: multiply by 2^23 first
 _TWO_THIRDS_32 = _I(0x3F2AAAAB)
@@ -332,9 +342,10 @@ def sigmoid(x):
 
 @jit(fastmath=_EXACT)
 def tanh(x):
-    """(1 - exp(-2x)) / (1 + exp(-2x))."""
-    e, two = expm1_negative(-abs(x) - abs(x)), one_of(x) + one_of(x)
-    return _copysign(e / (e + two), x)
+    """(1 - exp(-2x)) / (1 + exp(-2x)), each rounded once."""
+    one = one_of(x)
+    t, scale = _expm1_parts(abs(x) * -(one + one))
+    return _copysign(fma(t, scale, scale - one) / fma(t, scale, scale + one), x)
 
 
 @jit(fastmath=_EXACT)
@@ -406,9 +417,8 @@ _up_to_3_or_5 = _either(_polynomial(3.0), _polynomial(5.0))
 @jit(fastmath=_EXACT)
 def erf(x):
     """The error function."""
-    one = one_of(x)
-    above, most = abs(x) - one, _up_to_3_or_5(x)
-    outer = one - exp_negative(_erf_outer(most if above > most else above))
+    above, most = abs(x) - one_of(x), _up_to_3_or_5(x)
+    outer = expm1_negative(_erf_outer(most if above > most else above))
     return select(above < zero_of(x), fma(x, _erf_inner(x * x), x), _copysign(outer, x))
 
 

@@ -16,6 +16,7 @@ import sysconfig
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._jit import c_function, jit
@@ -89,6 +90,21 @@ def api(typing_context, function, args):
         return builder.call(pointer, given)
 
     return types.intp(types.intp, types.UniTuple(types.intp, count)), code
+
+
+@intrinsic
+def on_stack(typing_context, values):
+    """The address of these integers in memory, as long as the function runs."""
+    count = len(values)
+
+    def code(context, builder, signature, args):
+        i64 = ir.IntType(64)
+        memory = cgutils.alloca_once(builder, i64, count)
+        for i in range(count):
+            builder.store(builder.extract_value(args[0], i), builder.gep(memory, [ir.Constant(i64, i)]))
+        return builder.ptrtoint(memory, i64)
+
+    return types.intp(types.UniTuple(types.intp, count)), code
 
 
 # A float as a new object, to be returned.

@@ -7,8 +7,11 @@ and OpenMP ends it at its first parallel region.
 """
 
 import contextlib
+import functools
 import os
 import threading
+
+from llvmlite import binding
 
 from .._threads import limit
 
@@ -22,6 +25,20 @@ def claim_threads():
 
 
 release_threads = _in_use.release
+
+
+@functools.cache
+def parallel_for():
+    """The address of the function by which Numba's ``prange`` shares out work, whatever the threading layer.
+
+    parallel_for(part, args, counts, steps, work, 0, 1, threads): calls part(args, counts, steps, work) on the threads
+    with counts[0] parts from args[0] on, which goes up by steps[0]. To do so oneself saves what ``prange`` prepares: a
+    region takes 0.8 instead of 1.9 µs.
+    """
+    from numba.np.ufunc.parallel import _launch_threads
+
+    _launch_threads()
+    return binding.address_of_symbol("numba_parallel_for")
 
 
 def load_openmp():

@@ -61,7 +61,7 @@ def _few_classes(x, y):
     to_rows(columns, y)
 
 
-@cpu_kernel(parallel_above=50_000)
+@cpu_kernel(parallel_above=10_000)
 def log_softmax_backward(dout, y, dx):
     for n in prange(y.shape[0]):
         total = zero_of(y)

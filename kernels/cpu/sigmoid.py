@@ -10,14 +10,14 @@ from ._math import sigmoid
 from ._tile import one_of
 
 
-@elementwise(parallel_above=24_000)
+@elementwise(parallel_above=18_000)
 def sigmoid_forward(x, out, n):
     in_vectors()
     for i in range(n):
         out[i] = sigmoid(widen(x[i]))
 
 
-@elementwise(parallel_above=60_000)
+@elementwise(parallel_above=28_000)
 def sigmoid_backward(dout, y, dx, n):
     in_vectors()
     for i in range(n):

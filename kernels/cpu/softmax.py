@@ -225,7 +225,7 @@ def softmax_forward(x, y):
         softmax_block(x[rows], y[rows], scratch, past_caches)
 
 
-@cpu_kernel(parallel_above=50_000)
+@cpu_kernel(parallel_above=16_000)
 def softmax_backward(dout, y, dx):
     for n in prange(y.shape[0]):
         dot = zero_of(y)

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn import kernels
 from fastnn.kernels import ref
-from fastnn.kernels.cpu import _elementwise, _objects, relu
+from fastnn.kernels.cpu import _elementwise, _objects, _threads, relu
 from tests.tolerances import TOL
 
 SPECIAL = [
@@ -247,20 +247,20 @@ class TestAtOnce:
                     assert at_once(x[skipped : skipped + n], out[skipped : skipped + n]) is True
                 assert_array_equal(out.nonzero()[0], np.arange(skipped, skipped + n))
 
-    def test_large_arrays_leave_the_threads_to_a_call_that_has_them(self, at_once, monkeypatch):
+    def test_large_arrays_leave_the_threads_to_a_call_that_has_them(self, at_once):
         x, out = np.full(PARALLEL, 2.0), np.zeros(PARALLEL)
-        monkeypatch.setattr(_elementwise, "claim_threads", lambda: 1)
-        monkeypatch.setattr(_elementwise, "release_threads", lambda: pytest.fail("released, but not claimed"))
-        assert at_once(x, out) is True
+        with _threads._in_use:
+            assert at_once(x, out) is True
+            assert _threads._in_use.locked()
         assert_array_equal(out, x)
+        assert at_once(x, out) is True
+        assert not _threads._in_use.locked()
 
     def test_errors_of_python_come_out(self, at_once, monkeypatch):
-        def fail():
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(_elementwise, "claim_threads", fail)
-        with pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(_threads, "limit", None)
+        with pytest.raises(AttributeError, match="threads"):
             at_once(np.ones(PARALLEL), np.ones(PARALLEL))
+        assert not _threads._in_use.locked()
 
     def test_wrong_calls(self, at_once):
         assert at_once() is False
