@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +13,16 @@ from ._device import is_plain, to_cpu
 from .compiled import CompiledStep, compile
 from .models import Network
 
+if TYPE_CHECKING:
+    from ._training import CtrlC
+
 _LOGGER = logging.getLogger("fastnn")
 
 # Rows gathered at a time from data that the kernels cannot read as they lie (another dtype, not contiguous).
 _GATHERED_ROWS = 4096
+
+# Of multiply-adds forward: some milliseconds, for which Ctrl-C and lines wait.
+_WORK_AT_ONCE = 100_000_000
 
 
 class CompiledTraining:
@@ -45,21 +51,36 @@ class CompiledTraining:
         return cls(step, x, labels)
 
     def steps(
-        self, order: Array, batch_size: int, until_stop: Callable[[], int], before: Callable[[], None]
+        self,
+        order: Array,
+        batch_size: int,
+        until_checkpoint: Callable[[], int],
+        until_evaluation: Callable[[], int],
+        ctrl_c: CtrlC,
     ) -> Iterator[Array]:
-        """One iteration for each mini-batch of `order`; yields the losses of as many as ``until_stop()`` says."""
+        """One iteration for each mini-batch of `order`; yields the losses up to the next evaluation.
+
+        More may be done by then, so that a call of the step is worth its while: up to the next checkpoint.
+        """
         iters, done = len(order) // batch_size, 0
-        limit = iters if self._direct else max(1, _GATHERED_ROWS // batch_size)
+        limit = _WORK_AT_ONCE // (batch_size * sum(p.size for p in self._step.params))
+        if not self._direct:
+            limit = min(limit, _GATHERED_ROWS // batch_size)
         while done < iters:
-            count = min(until_stop(), limit)
+            count = min(until_checkpoint(), max(1, limit))
             rows = order[done * batch_size : (done + count) * batch_size]
-            before()
+            ctrl_c.hold()
             if self._direct:
-                yield self._step.steps(self._x, self._labels, rows, batch_size)
+                losses = self._step.steps(self._x, self._labels, rows, batch_size)
             else:
                 x, labels = self._step.data(self._x[rows], self._labels[rows])
-                yield self._step.steps(x, labels, np.arange(len(rows)), batch_size)
+                losses = self._step.steps(x, labels, np.arange(len(rows)), batch_size)
             done += count
+            while len(losses):
+                stop = until_evaluation()
+                yield losses[:stop]
+                losses = losses[stop:]
+            ctrl_c.release()
 
 
 def _same_network(model: Any, step: CompiledStep, x: Array, labels: Array) -> bool:

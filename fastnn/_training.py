@@ -188,6 +188,7 @@ class TrainingLoop:
         """One iteration for each mini-batch; yields its loss, in a list."""
         for x, t in batches:
             yield [self._step(x, t, max_grad)]
+            self._ctrl_c.release()
 
     def _run(
         self,
@@ -204,7 +205,8 @@ class TrainingLoop:
         """Train for max_epoch epochs.
 
         ``epoch()`` does the iterations of one that are left after `_progress.iteration`, and yields the losses of one
-        or more at a time: never beyond an iteration after which the mean loss is kept, or a checkpoint written.
+        or more at a time: never beyond an iteration after which the mean loss is kept, or a checkpoint written. From an
+        update until its losses are counted here it holds Ctrl-C back.
         """
         self.eval_interval = eval_interval
         self.interrupted = False
@@ -240,7 +242,6 @@ class TrainingLoop:
                         if checkpoint_every and (at.epoch * max_iters + at.iteration) % checkpoint_every == 0:
                             self.save(checkpoint)
                         output.advance(len(losses))
-                        self._ctrl_c.release()
                     line = end_epoch()
                     self.current_epoch += 1
                     at.epoch, at.iteration = at.epoch + 1, 0

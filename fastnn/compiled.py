@@ -332,7 +332,8 @@ class CompiledStep:
         if not (x.shape == (len(labels), network.features) and x.dtype == network.dtype and is_plain(x)):
             raise ValueError(f"{_WHO}: steps needs x and labels as data returns them, got x {x.dtype} {x.shape}")
         check_one_device(x, labels)
-        order = np.require(order, np.intp, ["C", "A", "W"])
+        if order.dtype is not _INTP or not order.flags.carray:
+            order = np.require(order, np.intp, ["C", "A", "W"])
         if order.size < batch_size or np.maximum.reduce(order.view(np.uintp)) >= len(x):
             raise ValueError(f"{_WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
         self._prepare(batch_size)

@@ -176,19 +176,20 @@ class Trainer(TrainingLoop):
                 self._order = self._order[self._rng.permutation(data_size)]
             order = self._order[at.iteration * batch_size : max_iters * batch_size]
             if fast is not None:
-                return fast.steps(order, batch_size, until_stop, self._ctrl_c.hold)
+                return fast.steps(order, batch_size, until_checkpoint, until_evaluation, self._ctrl_c)
             starts, order = range(0, len(order), batch_size), xp_of(data).asarray(order)
             mini_batches = (order[start : start + batch_size] for start in starts)
             return self._steps(((take_x(rows), take_t(rows)) for rows in mini_batches), max_grad)
 
-        def until_stop() -> int:
-            """How many iterations until the next evaluation or checkpoint, or the end of the epoch."""
-            stops = [max_iters - at.iteration]
-            if eval_interval is not None:
-                stops.append(-at.iteration % eval_interval + 1)
-            if checkpoint_every is not None:
-                stops.append(checkpoint_every - (at.epoch * max_iters + at.iteration) % checkpoint_every)
-            return min(stops)
+        def until_checkpoint() -> int:
+            """How many iterations until the next checkpoint, or the end of the epoch."""
+            left = max_iters - at.iteration
+            if checkpoint_every is None:
+                return left
+            return min(left, checkpoint_every - (at.epoch * max_iters + at.iteration) % checkpoint_every)
+
+        def until_evaluation() -> int:
+            return max_iters if eval_interval is None else -at.iteration % eval_interval + 1
 
         def end_epoch() -> str | None:
             if held_out is None:
