@@ -63,7 +63,7 @@ def _column_parts(table, n, stop, threads, one):
         s < 0
         or table[s, W_AT] == 0
         or table[s, IN] * table[s, OUT] < SHARE_COLUMNS_FROM
-        or n >= 2 * threads * PACK_B_ROWS
+        or n >= threads * PACK_B_ROWS
     ):
         return 1
     return grid(n, table[s, OUT] if s == forward else table[s, IN], 2 * lanes(one), threads)[1]
