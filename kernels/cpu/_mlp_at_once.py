@@ -1,9 +1,16 @@
-"""A training step, or a prediction, of a small network called past Numba's dispatcher: see _objects.py."""
+"""Training steps, and predictions, called past Numba's dispatcher: see _objects.py.
+
+Small ones because of its 0.3 µs, large ones because what Python does before them takes 10 µs with cold caches.
+"""
+
+import ctypes
+import sys
 
 import numpy as np
+from numba import types
 
 from ._jit import jit
-from ._mlp_plan import IN, OUT, PREDICT_PASS
+from ._mlp_plan import DONE, IN, OUT
 from ._objects import (
     CONTIGUOUS_ALIGNED,
     DATA,
@@ -14,6 +21,7 @@ from ._objects import (
     TRUE,
     VALUE,
     WRITEABLE,
+    api,
     boolean,
     is_plain,
     ndim,
@@ -22,30 +30,51 @@ from ._objects import (
     read,
     table_of,
 )
+from ._threads import claim_threads, release_threads
 from ._tile import call, load
 
-_DTYPE, _FUNCTION, _TABLE, _LENGTH, _SQUARES, _FEATURES, _CLASSES, _MOST_ROWS, _LOSS, _DONE = range(OWN, OWN + 80, 8)
+_DTYPE, _FUNCTION, _TABLE, _LENGTH, _SQUARES, _FEATURES, _CLASSES, _MOST_ROWS = range(OWN, OWN + 64, 8)
+# With more rows Python's `on_threads` is called, by PyObject_Vectorcall; its table has threads, and no such limit.
+_ALONE_ROWS, _ON_THREADS, _CALL, _THREADS, _LOSS = range(OWN + 64, OWN + 104, 8)
+_NO, _YES, _TOO_LARGE = range(3)
+
+_leave_python = types.ExternalFunction("PyEval_SaveThread", types.intp())
+_enter_python = types.ExternalFunction("PyEval_RestoreThread", types.void(types.intp))
 
 
-def step_at_once(step, table, squares, dtype, most_rows):
+def step_at_once(train, table, squares, dtype, alone_rows, most_rows):
     """at_once(x, t, numbers, max_norm) does one step, and returns its loss; or False, and nothing has happened.
 
-    Arguments: as of `mlp_train`, x of at most so many rows; t either kind of labels, which may be wrong. step: address
-    of the compiled function, see mlp.py.
+    Arguments: as of `mlp_train`; x of at most so many rows, up to so many of which are left to one thread; t either
+    kind of labels, which may be wrong. train: address of the compiled function, see mlp.py. Returns at_once, and what
+    must live as long.
     """
-    return python_function(_step, _known(table, squares, dtype, step, most_rows))
+    return _at_once(_step, table, squares, dtype, train, alone_rows, most_rows)
 
 
-def prediction_at_once(table, dtype, most_rows):
-    """at_once(x, out, probabilities) does as `mlp_predict`, and returns True; or False."""
-    return python_function(_predict, _known(table, table, dtype, table[0, PREDICT_PASS], most_rows))
+def prediction_at_once(predict, table, dtype, alone_rows):
+    """at_once(x, out, probabilities) does as `mlp_predict`, and returns True; or False. Otherwise as `step_at_once`."""
+    return _at_once(_predict, table, table, dtype, predict, alone_rows, sys.maxsize)
 
 
-def _known(table, squares, dtype, function, most_rows):
-    return table_of(
-        id(dtype), function, table.ctypes.data, len(table), squares.ctypes.data, table[1, IN], table[-1, OUT],
-        most_rows, 0, 0,
+def _at_once(function, table, squares, dtype, compiled, alone_rows, most_rows):
+    known = table_of(
+        id(dtype), compiled, table.ctypes.data, len(table), squares.ctypes.data, table[1, IN], table[-1, OUT],
+        most_rows, sys.maxsize, 0, ctypes.cast(ctypes.pythonapi.PyObject_Vectorcall, ctypes.c_void_p).value, 0, 0,
     )  # fmt: skip
+    large = python_function(function, known)
+
+    def on_threads(*args):
+        known[_THREADS // 8] = threads = claim_threads()
+        try:
+            return large(*args)
+        finally:
+            if threads > 1:
+                release_threads()
+
+    of_small = known.copy()
+    of_small[[_ALONE_ROWS // 8, _ON_THREADS // 8]] = alone_rows, id(on_threads)
+    return python_function(function, of_small), on_threads
 
 
 @jit
@@ -63,45 +92,80 @@ def _rows_of(table, x):
 
 
 @jit
-def _step_is_done(table, args, count):
+def _leave(threads):
+    """Let other Python threads run while so many compute."""
+    return _leave_python() if threads > 0 else 0
+
+
+@jit
+def _enter(threads, state):
+    if threads > 0:
+        _enter_python(state)
+
+
+@jit
+def _work_of_step(table, args, count):
     if count != 4:
-        return False
+        return _NO
     x, t, numbers, max_norm = read(args, 0), read(args, 8), read(args, 16), read(args, 24)
     n, classes = _rows_of(table, x), read(table, _CLASSES)
     indices = n if is_plain(table, t, read(table, INTP)) and ndim(t) == 1 else 0
     if indices == 0 and not (_is_matrix(table, t, CONTIGUOUS_ALIGNED, classes) and n * classes > 1):
-        return False
+        return _NO
     if n == 0 or read(read(t, SHAPE), 0) != n:
-        return False
+        return _NO
+    if n > read(table, _ALONE_ROWS):
+        return _TOO_LARGE
+    threads, shape, labels = read(table, _THREADS), read(numbers, SHAPE), read(t, DATA)
+    x, numbers, max_norm = read(x, DATA), read(numbers, DATA), load(max_norm, VALUE // 8, 0.0)
+    python = _leave(threads)
     call(
-        read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), read(table, _SQUARES), read(x, DATA), n,
-        read(t, DATA), read(t, DATA), indices, read(numbers, DATA), read(read(numbers, SHAPE), 8),
-        load(max_norm, VALUE // 8, 0.0), table + _LOSS,
+        read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), read(table, _SQUARES), x,
+        labels if indices > 0 else 0, labels if indices == 0 else 0, 0, n, numbers, read(shape, 0), read(shape, 8),
+        max_norm, table + _LOSS, 1, max(1, threads),
     )  # fmt: skip
-    return load(table + _DONE, 0, 0.0) == 1.0
+    _enter(threads, python)
+    return read(read(table, _TABLE), 8 * DONE)
+
+
+@jit
+def _on_threads(table, args, count):
+    return api(read(table, _CALL), (read(table, _ON_THREADS), args, count, 0))
 
 
 def _step(table, args, count):
     """What Python calls."""
     table = read(table, DATA)
-    return new_float(load(table + _LOSS, 0, 0.0)) if _step_is_done(table, args, count) else boolean(table, False)
+    done = _work_of_step(table, args, count)
+    if done == _TOO_LARGE:
+        return _on_threads(table, args, count)
+    return new_float(load(table + _LOSS, 0, 0.0)) if done == _YES else boolean(table, False)
+
+
+@jit
+def _work_of_prediction(table, args, count):
+    if count != 3:
+        return _NO
+    x, out, probabilities = read(args, 0), read(args, 8), read(args, 16)
+    n, wanted = _rows_of(table, x), probabilities == read(table, TRUE)
+    if (
+        n == 0
+        or not (wanted or probabilities == read(table, FALSE))
+        or not _is_matrix(table, out, CONTIGUOUS_ALIGNED | WRITEABLE, read(table, _CLASSES))
+        or read(read(out, SHAPE), 0) != n
+    ):
+        return _NO
+    if n > read(table, _ALONE_ROWS):
+        return _TOO_LARGE
+    x, out, threads = read(x, DATA), read(out, DATA), read(table, _THREADS)
+    python = _leave(threads)
+    call(read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), x, n, np.intp(wanted), out, max(1, threads))
+    _enter(threads, python)
+    return _YES
 
 
 def _predict(table, args, count):
     """What Python calls."""
-    table, done = read(table, DATA), False
-    if count == 3:
-        x, out, probabilities = read(args, 0), read(args, 8), read(args, 16)
-        n = _rows_of(table, x)
-        if (
-            n > 0
-            and (probabilities == read(table, TRUE) or probabilities == read(table, FALSE))
-            and _is_matrix(table, out, CONTIGUOUS_ALIGNED | WRITEABLE, read(table, _CLASSES))
-            and read(read(out, SHAPE), 0) == n
-        ):
-            call(
-                read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), read(x, DATA), n,
-                np.intp(probabilities == read(table, TRUE)), 0, 1, read(out, DATA),
-            )  # fmt: skip
-            done = True
-    return boolean(table, done)
+    table = read(table, DATA)
+    done = _work_of_prediction(table, args, count)
+    return _on_threads(table, args, count) if done == _TOO_LARGE else boolean(table, done == _YES)

@@ -8,16 +8,16 @@ from ._tile import itemsize, load, store, zero_of
 
 
 @jit
-def labels_fit(t, t_rows, order, first, n, classes):
-    """Whether the labels of a batch are in range, or finite."""
+def labels_fit(t, t_rows, order, first, n, classes, one):
+    """Whether the labels of a batch are in range, or finite. Addresses as of `loss_and_gradient`."""
     good = True
     for r in range(first, first + n):
-        label = order[r] if order.size > 0 else r
-        if t_rows.size == 0:
-            good &= (t[label] >= 0) & (t[label] < classes)
+        label = load(order, r, first) if order != 0 else r
+        if t_rows == 0:
+            good &= (load(t, label, label) >= 0) & (load(t, label, label) < classes)
         else:
             for c in range(classes):
-                good &= math.isfinite(t_rows[label, c])
+                good &= math.isfinite(load(t_rows, label * classes + c, one))
     return good
 
 

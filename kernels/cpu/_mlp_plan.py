@@ -15,8 +15,8 @@ from ._tile import address, itemsize
 from ._update import compiled_update
 from .optimizer import compiled_rule
 
-# Columns of the table's first row: addresses.
-ENGINE, UPDATE, RULE, ROWS_PASS, WEIGHTS_PASS, PREDICT_PASS, WORK, SCRATCH, WORK_BYTES = range(9)
+# Columns of the table's first row: addresses; bytes of memory a thread; how many steps were done.
+ENGINE, UPDATE, RULE, ROWS_PASS, WEIGHTS_PASS, PREDICT_PASS, WORK, SCRATCH, WORK_BYTES, DONE = range(10)
 # Columns of the others. Addresses are 0 where there is no such array; strides and sizes in elements.
 IN, OUT, W_AT, W_ROW, W_COL, B_AT, DW_AT, DB_AT, ACT, WIDTH, BEFORE = range(11)
 W_STATE, B_STATE = 11, 13  # of the optimizer: two each
@@ -88,10 +88,9 @@ def address_or_0(a):
 
 
 @jit
-def share(length, part, parts):
-    """Where the share of a part of `length` begins: at a multiple of MIN_ROWS, and never fewer before the end."""
-    units = length // MIN_ROWS
-    return length if part == parts else units * part // parts * MIN_ROWS
+def share(rows, part, parts):
+    """Where the share of a part begins; of at most rows // MIN_ROWS parts, so that each has enough."""
+    return rows * part // parts
 
 
 @jit

@@ -59,12 +59,7 @@ def _column_parts(table, n, stop, threads, one):
     last = table.shape[0] - 1
     forward, back = stop - 1, 2 * last + 3 - stop
     s = forward if 0 <= forward <= last else back if 0 < back <= last else -1
-    if (
-        s < 0
-        or table[s, W_AT] == 0
-        or table[s, IN] * table[s, OUT] < SHARE_COLUMNS_FROM
-        or n >= threads * PACK_B_ROWS
-    ):
+    if s < 0 or table[s, W_AT] == 0 or table[s, IN] * table[s, OUT] < SHARE_COLUMNS_FROM or n >= threads * PACK_B_ROWS:
         return 1
     return grid(n, table[s, OUT] if s == forward else table[s, IN], 2 * lanes(one), threads)[1]
 

@@ -44,7 +44,7 @@ def _first_row(stage, cost, wanted, one):
     if wanted <= 0 or cost == 0:
         return 0
     unit = max(MIN_ROWS, lanes(one))
-    row = wanted // cost // unit * unit
+    row = (wanted // cost + unit // 2) // unit * unit
     return stage[IN] if row > stage[IN] - MIN_ROWS else row
 
 

@@ -10,18 +10,18 @@ numbers (_mlp_plan.py). float32 or float64; loss: mean cross-entropy of softmax,
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import carray, prange, types
 
 from ._gemm import SCRATCH_BYTES
-from ._jit import c_function, jit, parallel_twin, run
+from ._jit import c_function, jit
 from ._mlp_at_once import prediction_at_once, step_at_once
 from ._mlp_loss import labels_fit, sum_in_order
 from ._mlp_plan import (
-    COLUMNS,
+    DONE,
     IN,
     MIN_ROWS,
     OUT,
@@ -37,11 +37,13 @@ from ._mlp_plan import (
     memory_of,
     mlp_plan,
     padded,
+    parts_of,
 )
 from ._mlp_predict import compiled_predict_pass
 from ._mlp_rows import compiled_rows_pass, next_region, stops
 from ._mlp_weights import compiled_weights_pass
-from ._tile import address, call, one_of
+from ._threads import claim_threads, release_threads
+from ._tile import address, call, itemsize, one_of
 from ._update import clipping_rate
 
 __all__ = ["mlp_plan", "mlp_predict", "mlp_predict_workspace", "mlp_train", "mlp_workspace"]
@@ -55,8 +57,8 @@ class Workspace(NamedTuple):
 
     table: np.ndarray
     squares: np.ndarray  # the sum of them of each row of the gradients, for clipping
-    memory: tuple[np.ndarray, ...]  # lives as long as the table
-    at_once: Callable  # a step, or prediction, of few samples: see _mlp_at_once.py
+    memory: tuple[Any, ...]  # lives as long as the table
+    at_once: Callable  # a step, or a prediction: see _mlp_at_once.py
 
 
 def mlp_workspace(plan, batch_size, dtype):
@@ -66,9 +68,9 @@ def mlp_workspace(plan, batch_size, dtype):
     squares = np.zeros(int(stages[:, IN].sum()) + len(stages))
     functions = {ROWS_PASS: compiled_rows_pass(dtype.char), WEIGHTS_PASS: compiled_weights_pass(dtype.char)}
     table, memory = _memory(plan, functions, np.empty(per_sample * batch_size, dtype))
-    most_rows = min(batch_size, PARALLEL_ABOVE // (3 * plan.work))
-    at_once = step_at_once(_compiled_step(dtype.char).address, table, squares, dtype, most_rows)
-    return Workspace(table, squares, memory, at_once)
+    train, alone_rows = _compiled_train(dtype.char).address, PARALLEL_ABOVE // (3 * plan.work)
+    at_once, kept = step_at_once(train, table, squares, dtype, alone_rows, batch_size)
+    return Workspace(table, squares, (*memory, kept), at_once)
 
 
 def mlp_predict_workspace(plan, dtype):
@@ -76,7 +78,8 @@ def mlp_predict_workspace(plan, dtype):
     dtype, widest = np.dtype(dtype), int(plan.table[1:, WIDTH].max())
     work = np.empty((numba.config.NUMBA_NUM_THREADS, 2 * PREDICT_ROWS * widest), dtype)
     table, memory = _memory(plan, {PREDICT_PASS: compiled_predict_pass(dtype.char)}, work)
-    return Workspace(table, np.empty(0), memory, prediction_at_once(table, dtype, PARALLEL_ABOVE // plan.work))
+    at_once, kept = prediction_at_once(_compiled_predict().address, table, dtype, PARALLEL_ABOVE // plan.work)
+    return Workspace(table, np.empty(0), (*memory, kept), at_once)
 
 
 def _memory(plan, functions, work):
@@ -88,72 +91,96 @@ def _memory(plan, functions, work):
     return table, (work, scratch)
 
 
-def _train(table, squares, x, t, t_rows, order, n, numbers, max_norm, losses, threads):
-    one, length, head, stages = one_of(x), table.shape[0], table[0], table[1:]
-    clip = max_norm > 0.0
-    t_at, t_rows_at, order_at = address_or_0(t), address_or_0(t_rows), address_or_0(order)
-    for batch in range(losses.size):
-        if not labels_fit(t, t_rows, order, batch * n, n, stages[stages.shape[0] - 1, OUT]):
-            return batch
-        stop = 0
+def _train(
+    pointer, length, squares, x, t, t_rows, order, n, numbers, batches_of_numbers, columns, max_norm, losses, batches,
+    threads,
+):  # fmt: skip
+    """Arguments as of `mlp_train`, but addresses (0 where there is no such array) and counts, and `threads`."""
+    head, stages = parts_of(pointer, length)
+    table, count = address(head), 0
+    for s in range(stages.shape[0]):
+        count += stages[s, IN] + 1
+    squares, numbers = carray(squares, (count,)), carray(numbers, (batches_of_numbers, columns))
+    one, classes, clip = one_of(numbers), stages[stages.shape[0] - 1, OUT], max_norm > 0.0
+    rows_pass, weights_pass, scale = head[ROWS_PASS], head[WEIGHTS_PASS], one / numbers.dtype.type(n)
+    squares_at, numbers_at, row_bytes = address(squares), address(numbers), columns * itemsize(one)
+    for batch in range(batches):
+        head[DONE] = batch
+        first, stop = batch * n, np.intp(0)  # not a literal, for which `next_region` would be compiled again
+        if not labels_fit(t, t_rows, order, first, n, classes, one):
+            return
         while stop < stops(stages):
             end, row_parts, column_parts = next_region(stages, n, stop, threads, one)
-            for part in prange(row_parts * column_parts):
-                call(
-                    head[ROWS_PASS], address(table), length, address(x), t_at, t_rows_at, order_at, batch * n, n,
-                    stop, end, np.intp(part), row_parts, column_parts, one / x.dtype.type(n),
-                )  # fmt: skip
+            parts = row_parts * column_parts
+            if parts == 1:
+                call(rows_pass, table, length, x, t, t_rows, order, first, n, stop, end, 0, 1, 1, scale)
+            else:
+                for part in prange(parts):
+                    call(
+                        rows_pass, table, length, x, t, t_rows, order, first, n, stop, end, np.intp(part),
+                        row_parts, column_parts, scale,
+                    )  # fmt: skip
             stop = end
         rate, of_batch = one, 0
-        if numbers.size > 0:
-            of_batch = address(numbers) + min(batch, numbers.shape[0] - 1) * numbers.shape[1] * x.itemsize
+        if batches_of_numbers > 0:
+            of_batch = numbers_at + min(batch, batches_of_numbers - 1) * row_bytes
         for phase in range(2 if clip else 1):
-            for part in prange(threads):
+            differentiate = np.intp(phase == 0)
+            if threads == 1:
                 call(
-                    head[WEIGHTS_PASS], address(table), length, address(x), order_at, address(squares), n,
-                    np.intp(part), threads, np.intp(phase == 0), np.intp(clip), of_batch, rate,
+                    weights_pass, table, length, x, order, squares_at, n, 0, 1, differentiate, np.intp(clip), of_batch,
+                    rate,
                 )  # fmt: skip
+            else:
+                for part in prange(threads):
+                    call(
+                        weights_pass, table, length, x, order, squares_at, n, np.intp(part), threads, differentiate,
+                        np.intp(clip), of_batch, rate,
+                    )  # fmt: skip
             if phase == 0 and clip:
-                rate = x.dtype.type(clipping_rate(squares, max_norm))
+                rate = numbers.dtype.type(clipping_rate(squares, max_norm))
         losses[batch] = sum_in_order(memory_of(head, stages, n, one)[4], n, one) / n
-    return losses.size
-
-
-_train_serial, _train_parallel = jit(_train), parallel_twin(_train)
-
-
-def _step(table, length, squares, x, n, t, t_rows, indices, numbers, columns, max_norm, loss_and_done):
-    table, labels = carray(table, (length, COLUMNS)), n - indices
-    rows = length - 1
-    for s in range(1, length):
-        rows += table[s, IN]
-    loss_and_done[1] = _train_serial(
-        table, carray(squares, (rows,)), carray(x, (n, table[1, IN])), carray(t, (indices,)),
-        carray(t_rows, (labels, table[length - 1, OUT])), carray(t, (0,)), n, carray(numbers, (1, columns)), max_norm,
-        carray(loss_and_done, (1,)), 1,
-    )  # fmt: skip
+    head[DONE] = batches
 
 
 @functools.cache
-def _compiled_step(dtype):
-    """The function at whose ``address`` one step is done; t and t_rows are both the address of the labels."""
-    real, integers, count = types.float32 if dtype == "f" else types.float64, types.CPointer(types.int64), types.intp
-    reals, doubles = types.CPointer(real), types.CPointer(types.float64)
-    arguments = integers, count, doubles, reals, count, integers, reals, count, reals, count, types.float64, doubles
-    return c_function(types.void(*arguments), _step)
+def _compiled_train(dtype):
+    real, doubles = types.float32 if dtype == "f" else types.float64, types.CPointer(types.float64)
+    count = types.intp
+    arguments = [types.CPointer(types.int64), count, doubles, *[count] * 5, types.CPointer(real), count, count]
+    return c_function(types.void(*arguments, types.float64, doubles, count, count), _train, parallel=True)
 
 
-def _predict(table, x, probabilities, out, threads):
-    n = x.shape[0]
-    parts = max(1, min(threads, n // MIN_ROWS))
-    for part in prange(parts):
-        call(
-            table[0, PREDICT_PASS], address(table), table.shape[0], address(x), n, np.intp(probabilities),
-            np.intp(part), parts, address(out),
-        )  # fmt: skip
+@jit
+def _call_train(function, table, squares, x, t, t_rows, order, n, numbers, max_norm, losses, threads):
+    call(
+        function, address(table), table.shape[0], address(squares), address(x), address_or_0(t), address_or_0(t_rows),
+        address_or_0(order), n, address(numbers), numbers.shape[0], numbers.shape[1], max_norm, address(losses),
+        losses.size, threads,
+    )  # fmt: skip
+    return table[0, DONE]
 
 
-_predict_serial, _predict_parallel = jit(_predict), parallel_twin(_predict)
+def _predict(pointer, length, x, n, probabilities, out, threads):
+    head, _ = parts_of(pointer, length)
+    table, predict_pass, parts = address(head), head[PREDICT_PASS], max(1, min(threads, n // MIN_ROWS))
+    if parts == 1:
+        call(predict_pass, table, length, x, n, probabilities, 0, 1, out)
+    else:
+        for part in prange(parts):
+            call(predict_pass, table, length, x, n, probabilities, np.intp(part), parts, out)
+
+
+@functools.cache
+def _compiled_predict():
+    return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 6), _predict, parallel=True)
+
+
+@jit
+def _call_predict(function, table, x, probabilities, out, threads):
+    call(
+        function, address(table), table.shape[0], address(x), x.shape[0], np.intp(probabilities), address(out), threads
+    )
 
 
 def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses):
@@ -165,17 +192,27 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
     `optimizer_update`, a row for each batch or one for all; or (0, 0) for gradients only. max_norm: of all gradients
     together; 0.0 for no clipping. losses: float64.
     """
-    table, squares = workspace[:2]
-    if 3 * plan.work * batch_size <= PARALLEL_ABOVE:
-        return _train_serial(table, squares, x, t, t_rows, order, batch_size, numbers, max_norm, losses, 1)
-    return run(
-        _train_serial, _train_parallel, table, squares, x, t, t_rows, order, batch_size, numbers, max_norm, losses
-    )
+    if order.size == 0:
+        loss = workspace.at_once(x, t if t.size else t_rows, numbers, max_norm)
+        if loss is not False:
+            losses[0] = loss
+            return 1
+    train = _compiled_train(x.dtype.char).address
+    threads = claim_threads() if 3 * plan.work * batch_size > PARALLEL_ABOVE else 1
+    try:
+        return _call_train(train, *workspace[:2], x, t, t_rows, order, batch_size, numbers, max_norm, losses, threads)
+    finally:
+        if threads > 1:
+            release_threads()
 
 
 def mlp_predict(plan, workspace, x, probabilities, out):
     """out (N, C) = the scores of x (N, D), or their softmax. workspace: of `mlp_predict_workspace`."""
-    if plan.work * len(x) <= PARALLEL_ABOVE:
-        _predict_serial(workspace.table, x, probabilities, out, 1)
-    else:
-        run(_predict_serial, _predict_parallel, workspace.table, x, probabilities, out)
+    if workspace.at_once(x, out, bool(probabilities)):
+        return
+    threads = claim_threads() if plan.work * len(x) > PARALLEL_ABOVE else 1
+    try:
+        _call_predict(_compiled_predict().address, workspace.table, x, probabilities, out, threads)
+    finally:
+        if threads > 1:
+            release_threads()

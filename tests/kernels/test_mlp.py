@@ -251,7 +251,9 @@ class TestAtOnce:
 
     @pytest.mark.parametrize("max_norm", [0.0, 0.01])
     @pytest.mark.parametrize("kind", ["indices", "rows"])
-    def test_step_to_the_same_bits(self, dtype, kind, max_norm):
+    @pytest.mark.parametrize("parallel_above", [0, 10**9])
+    def test_step_to_the_same_bits(self, dtype, kind, max_norm, parallel_above, monkeypatch):
+        monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", parallel_above)
         plan_stages = stages(*mlp(3, 7, 4), dtype)
         x, (t, t_rows) = np.random.default_rng(0).random((9, 3)).astype(dtype), labels(9, 4, kind, dtype)
         results = []
@@ -263,16 +265,19 @@ class TestAtOnce:
             if at_once:
                 losses[0] = workspace.at_once(x, t if t.size else t_rows, numbers, max_norm)
             else:
-                cpu.mlp_train(plan, workspace, x, t, t_rows, np.empty(0, np.intp), 9, numbers, max_norm, losses)
+                cpu.mlp_train(plan, workspace, x, t, t_rows, np.arange(9), 9, numbers, max_norm, losses)
             results.append([losses, *(a for stage in own for a in stage[:4] if a is not None)])
         for a, b in zip(*results, strict=True):
             assert_array_equal(a, b)
 
-    def test_leaves_all_else_alone(self, dtype):
+    @pytest.mark.parametrize("parallel_above", [0, 10**9])
+    def test_leaves_all_else_alone(self, dtype, parallel_above, monkeypatch):
+        monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", parallel_above)
         other = "float64" if dtype == "float32" else "float32"
         own = stages(*mlp(3, 7, 4), dtype)
         plan = cpu.mlp_plan(own)
-        step, x, t = cpu.mlp_workspace(plan, 9, dtype).at_once, np.ones((9, 3), dtype), np.zeros(9, np.intp)
+        workspace, x, t = cpu.mlp_workspace(plan, 9, dtype), np.ones((9, 3), dtype), np.zeros(9, np.intp)
+        step = workspace.at_once
         before, rows = copy(own, dtype), np.ones((9, 4), dtype)
         numbers = np.array([[0.0, 1.0, 0.1]], dtype)
         for wrong in [
