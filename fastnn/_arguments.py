@@ -6,6 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 
 
+class UsageError(ValueError):
+    """An option whose value turned out to be wrong only when it was used."""
+
+
 def integer(least: int) -> Callable[[str], int]:
     """An integer of at least that."""
 

@@ -62,5 +62,9 @@ def plot_throughput(
     ax.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:.0f}"))
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     dress(ax, "batch size", "samples a second", title)
-    ax.legend(fontsize="small", frameon=False, title="ringed: the knee", title_fontsize="small", alignment="left")
+    beside: dict[str, Any] = (
+        {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(profiles) > 6 else {}
+    )  # else they hide curves
+    heading: dict[str, Any] = {"title": "ringed: the knee", "title_fontsize": "small", "alignment": "left"}
+    ax.legend(fontsize="small", frameon=False, **heading, **beside)
     return shown(ax, show)

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import itertools
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arguments import batch_sizes, integer, layer_sizes, positive, some_of
+from ._arguments import UsageError, batch_sizes, integer, layer_sizes, positive, some_of
 
 if TYPE_CHECKING:
     from ._layer_times import LayerTime
@@ -60,11 +59,13 @@ def run(args: argparse.Namespace) -> int:
     params, activation = _parameters(args), args.activation
     name = "-".join(map(str, [params[0][0].shape[0], *(b.size for _, b in params)])) + f" {activation}"
     if args.layers:
+        if args.device != ["cpu"]:
+            raise UsageError(f"--layers: measures on cpu only, got --device {','.join(args.device)}")
         for dtype in args.dtype:
             _print_layers(name, params, dtype, args)
         return 0
     _make_folder(args)
-    devices = _usable(args.device)
+    devices, problems = _usable(args.device)
     if "torch" in args.backend:
         _import_torch()
     from .profiling import measure
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     with _progress(len(runs) * len(args.batch_sizes) * args.rounds) as tell:
         profiles = measure(runs, args.batch_sizes, args.rounds, tell)
-    print("\n".join(_describe(profiles, args.latency_ms)))
+    print("\n".join([*_describe(profiles, args.latency_ms), *problems]))
     for path in _write(Path(args.out), name, profiles, not args.no_plot):
         print(f"wrote {path}")
     return 0
@@ -97,6 +98,8 @@ def _parameters(args: argparse.Namespace) -> list[tuple[Any, Any]]:
         return [(np.sqrt(2 / D) * rng.standard_normal((D, F)), np.zeros(F)) for D, F in pairs]
     from .serialize import load_arrays
 
+    if not Path(args.weights).is_file():
+        raise UsageError(f"--weights: no file '{args.weights}'")
     arrays = list(load_arrays(args.weights).values())
     params = list(zip(arrays[::2], arrays[1::2], strict=False))
     shapes = [(W.shape, b.shape) for W, b in params]
@@ -105,15 +108,15 @@ def _parameters(args: argparse.Namespace) -> list[tuple[Any, Any]]:
     )
     if not params or len(arrays) % 2 or not follows:
         found = ", ".join(str(a.shape) for a in arrays[:6])
-        raise ValueError(f"--weights: expected W1, b1, W2, b2, ... of affine layers, {args.weights} has shapes {found}")
+        raise UsageError(f"--weights: expected W1, b1, W2, b2, ... of affine layers, {args.weights} has shapes {found}")
     held = (params[0][0].shape[0], *(b.size for _, b in params))
     if sizes and sizes != held:
-        raise ValueError(f"--model: expected {'-'.join(map(str, held))} as in {args.weights}")
+        raise UsageError(f"--model: expected {'-'.join(map(str, held))} as in {args.weights}")
     return params
 
 
-def _usable(devices: Sequence[str]) -> list[str]:
-    """The devices that there are kernels for; what stands against the others goes to stderr."""
+def _usable(devices: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The devices that can be used, and what is to be said of the others."""
     from . import kernels
 
     usable, problems = [], []
@@ -122,12 +125,10 @@ def _usable(devices: Sequence[str]) -> list[str]:
             kernels.get(device)
             usable.append(device)
         except RuntimeError:
-            problems.append(f"--device {device}: {kernels.gpu_problem()}")
+            problems.append(f"{device}: n/a, {kernels.gpu_problem()}")
     if not usable:
-        raise ValueError("; ".join(problems))
-    for problem in problems:
-        print(f"fastnn: warning: {problem}", file=sys.stderr)
-    return usable
+        raise UsageError(f"--device {problems[0]}")
+    return usable, problems
 
 
 def _import_torch() -> None:
@@ -135,7 +136,7 @@ def _import_torch() -> None:
     try:
         importlib.import_module("torch")
     except ImportError:
-        raise ImportError("--backend torch: PyTorch is not installed") from None
+        raise UsageError("--backend torch: PyTorch is not installed") from None
 
 
 def _run(
@@ -261,7 +262,7 @@ def _make_folder(args: argparse.Namespace) -> None:
         require_matplotlib()
     out = Path(args.out)
     if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out: expected a directory, got the file '{out}'")
+        raise UsageError(f"--out: expected a directory, got the file '{out}'")
     out.mkdir(parents=True, exist_ok=True)
 
 
@@ -278,7 +279,8 @@ def _write(out: Path, name: str, profiles: "Sequence[ThroughputProfile]", plot: 
     if plot:
         from .plot import new_axes, plot_throughput, save
 
-        save(plot_throughput(profiles, new_axes(), title=name), out / "profile.png")
+        width = 7.0 if len(profiles) <= 6 else 9.5  # the legend stands beside many curves
+        save(plot_throughput(profiles, new_axes(width), title=name), out / "profile.png")
         yield out / "profile.png"
 
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import _profile_command
-from ._arguments import integer, positive
+from ._arguments import UsageError, integer, positive
 from ._version import __version__
 
 # The book's settings for the spiral (book 2, chapter 1: with 13 seeds, loss 0.10-0.13 and accuracy 0.953-0.973) and for
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except (ValueError, OSError, ImportError, MemoryError) as error:
             print(f"fastnn: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
-            return 1
+            return 2 if isinstance(error, UsageError) else 1
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import _profile_command, cli, profiling, serialize
+from fastnn import _profile_command, cli, kernels, profiling, serialize
 from fastnn._timing import Contestant
 from fastnn.models import TwoLayerNet
 from fastnn.optimizer import SGD
@@ -185,10 +185,10 @@ def test_command_with_weights(capsys, tmp_path):
     code, out, _ = profile(capsys, *options, "--mode", "predict", "--dtype", "float32")
     assert code == 0 and out.startswith("6-5-3 relu;") and out.count("knee") == 1
     code, _, err = profile(capsys, *options, "--model", "6-4-3")
-    assert (code, err) == (1, f"fastnn: error: --model: expected 6-5-3 as in {tmp_path / 'net.npz'}\n")
+    assert (code, err) == (2, f"fastnn: error: --model: expected 6-5-3 as in {tmp_path / 'net.npz'}\n")
     serialize.save_arrays(tmp_path / "odd.npz", {"W": np.ones((2, 3)), "b": np.ones(2)})
     code, _, err = profile(capsys, "--weights", tmp_path / "odd.npz", "--out", tmp_path)
-    assert code == 1 and "expected W1, b1, W2, b2, ... of affine layers" in err and err.count("\n") == 1
+    assert code == 2 and "expected W1, b1, W2, b2, ... of affine layers" in err and err.count("\n") == 1
 
 
 def test_layers(capsys):
@@ -227,8 +227,25 @@ def test_bad_options_are_one_line_and_status_2(capsys, options, message):
 
 
 def test_device_without_kernels(capsys, tmp_path):
+    if not kernels.gpu_problem():
+        pytest.skip("there is a GPU")
     code, _, err = profile(capsys, "--device", "cuda", "--out", tmp_path)
-    assert code == 1 and err.startswith("fastnn: error: --device cuda: ") and err.count("\n") == 1
+    assert (code, err) == (2, f"fastnn: error: --device cuda: n/a, {kernels.gpu_problem()}\n")
+    options = ["--rounds", 1, "--batch-sizes", 2, "--dtype", "float32", "--mode", "predict", "--model", "6-5-3"]
+    code, out, _ = profile(capsys, "--device", "cpu,cuda", "--out", tmp_path, "--no-plot", *options)
+    assert code == 0 and f"\ncuda: n/a, {kernels.gpu_problem()}\n" in out
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--weights", "nix.npz"], "--weights: no file 'nix.npz'"),
+        (["--layers", "--device", "cpu,cuda"], "--layers: measures on cpu only, got --device cpu,cuda"),
+        (["--out", __file__, "--no-plot"], f"--out: expected a directory, got the file '{__file__}'"),
+    ],
+)
+def test_options_that_turn_out_to_be_wrong(capsys, options, message):
+    assert profile(capsys, *options) == (2, "", f"fastnn: error: {message}\n")
 
 
 @pytest.mark.parametrize(
