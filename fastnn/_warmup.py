@@ -134,7 +134,9 @@ def _run_network(activation: str, kind: Any, dtype: str) -> None:
     for samples, hidden in ((4, 5), (256, 256)):
         network = TwoLayerNet(64, hidden, 3, activation=activation, dtype=dtype, rng=0)
         x, t = draw(samples, 64), np.arange(samples) % 3
-        compiled.compile(network, kind())(x, t)
+        step = compiled.compile(network, kind())
+        step(x, t)
+        step.epoch(x, t, rng=0)
         compiled.compile(network)(x)
         network.gradient(x, t)
         kind().update(network.params, network.grads)
