@@ -1,6 +1,8 @@
 // Work on the rows of contiguous matrices (N, C). A row is a team's: some neighbouring lanes of a warp where C is
 // small, else a block. It is read twice, the second time backwards and from a cache, so memory sends it once.
 
+constexpr int most_threads = 4096 / sizeof(scalar);  // of a block: each may have 64 registers, or of doubles 128
+
 template <int n>
 struct alignas(n * sizeof(scalar)) Pack {
     scalar values[n];

@@ -191,7 +191,7 @@ extern "C" __global__ void __launch_bounds__(256)
         normalize<1>(shape, x, mean[c], scale, beta[c], out);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     batch_gradient_sums(const scalar *dout, const scalar *x, long long N, long long C, long long P, long long columns,
                         bool vector, const scalar *mean, const scalar *var, scalar eps, double *sums) {
     const Shape shape = {N, int(C), int(P), int(columns)};

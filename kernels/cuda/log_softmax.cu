@@ -39,7 +39,8 @@ extern "C" __global__ void log_softmax_forward_by_lanes(const scalar *x, scalar 
                                                         long long N, long long C, long long lanes) {
     log_softmax_forward(Team<false>(lanes), x, y, N, C);
 }
-extern "C" __global__ void log_softmax_forward_by_blocks(const scalar *x, scalar *y, long long N, long long C) {
+extern "C" __global__ void __launch_bounds__(most_threads, 1)
+    log_softmax_forward_by_blocks(const scalar *x, scalar *y, long long N, long long C) {
     log_softmax_forward(Team<true>(), x, y, N, C);
 }
 
@@ -47,7 +48,7 @@ extern "C" __global__ void log_softmax_backward_by_lanes(const scalar *dout, con
                                                          long long N, long long C, long long lanes) {
     log_softmax_backward(Team<false>(lanes), dout, y, dx, N, C);
 }
-extern "C" __global__ void log_softmax_backward_by_blocks(const scalar *dout, const scalar *y, scalar *dx,
-                                                          long long N, long long C) {
+extern "C" __global__ void __launch_bounds__(most_threads, 1)
+    log_softmax_backward_by_blocks(const scalar *dout, const scalar *y, scalar *dx, long long N, long long C) {
     log_softmax_backward(Team<true>(), dout, y, dx, N, C);
 }

@@ -8,7 +8,7 @@ __device__ inline void forward(const scalar *x, long long images, Pooling p, sca
     for (Rows at(images, p.OH); at.more(); at.next()) {
         const Range down = inside(at.row, p.pool_h, p.stride, p.pad, p.H);
         const long long top = at.image * p.H + at.row * p.stride - p.pad, left = (long long)j * p.stride - p.pad;
-        scalar best = -INFINITY;
+        scalar best = __int_as_float(0xff800000);  // -infinity; NVRTC has no name for it
         int best_at = down.begin * p.pool_w + across.begin;
         for (int k = down.begin; k < down.end; k++) {
             for (int l = across.begin; l < across.end; l++) {

@@ -1,6 +1,6 @@
 #include "_elementwise.cuh"
-#include "_loss.cuh"
 #include "_math.cuh"
+#include "_reduce.cuh"
 
 extern "C" __global__ void sigmoid_with_loss(const scalar *x, const scalar *t, scalar *dx, double *parts, long long n) {
     double loss = 0;
@@ -10,6 +10,6 @@ extern "C" __global__ void sigmoid_with_loss(const scalar *x, const scalar *t, s
         return (sigmoid(x) - t) / n;
     };
     elementwise(f, n, dx, x, t);
-    loss = sum_of_block(loss);
+    loss = block_sum(loss);
     if (threadIdx.x == 0) parts[blockIdx.x] = loss / n;
 }

@@ -40,7 +40,8 @@ extern "C" __global__ void softmax_forward_by_lanes(const scalar *x, scalar *y,
                                                     long long N, long long C, long long lanes) {
     softmax_forward(Team<false>(lanes), x, y, N, C);
 }
-extern "C" __global__ void softmax_forward_by_blocks(const scalar *x, scalar *y, long long N, long long C) {
+extern "C" __global__ void __launch_bounds__(most_threads, 1)
+    softmax_forward_by_blocks(const scalar *x, scalar *y, long long N, long long C) {
     softmax_forward(Team<true>(), x, y, N, C);
 }
 
@@ -48,7 +49,7 @@ extern "C" __global__ void softmax_backward_by_lanes(const scalar *dout, const s
                                                      long long N, long long C, long long lanes) {
     softmax_backward(Team<false>(lanes), dout, y, dx, N, C);
 }
-extern "C" __global__ void softmax_backward_by_blocks(const scalar *dout, const scalar *y, scalar *dx,
-                                                      long long N, long long C) {
+extern "C" __global__ void __launch_bounds__(most_threads, 1)
+    softmax_backward_by_blocks(const scalar *dout, const scalar *y, scalar *dx, long long N, long long C) {
     softmax_backward(Team<true>(), dout, y, dx, N, C);
 }

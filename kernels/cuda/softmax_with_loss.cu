@@ -1,4 +1,4 @@
-#include "_loss.cuh"
+#include "_reduce.cuh"
 #include "_rows.cuh"
 
 // The options of a loss, and of what a class counts: w[c].
@@ -90,7 +90,7 @@ __device__ void softmax_with_loss(const Team<of_block> &team, const scalar *x, c
         row_loss = team.joined(row_loss, Add());
         if (team.rank == 0 && columns) loss += row_loss;
     });
-    loss = sum_of_block(loss);
+    loss = block_sum(loss);
     if (threadIdx.x == 0) parts[blockIdx.x] = loss / D;
 }
 
@@ -100,9 +100,9 @@ extern "C" __global__ void indices_by_lanes(const scalar *x, const label *t, con
     const Indices labels{t, ignoring != 0, ignore, {weight, scalar(smoothing), int(C)}};
     softmax_with_loss(Team<false>(lanes), x, labels, divisor, dx, parts, N, C);
 }
-extern "C" __global__ void indices_by_blocks(const scalar *x, const label *t, const scalar *weight, double smoothing,
-                                             long long ignoring, long long ignore, const double *divisor, scalar *dx,
-                                             double *parts, long long N, long long C) {
+extern "C" __global__ void __launch_bounds__(most_threads, 1)
+    indices_by_blocks(const scalar *x, const label *t, const scalar *weight, double smoothing, long long ignoring,
+                      long long ignore, const double *divisor, scalar *dx, double *parts, long long N, long long C) {
     const Indices labels{t, ignoring != 0, ignore, {weight, scalar(smoothing), int(C)}};
     softmax_with_loss(Team<true>(), x, labels, divisor, dx, parts, N, C);
 }
@@ -112,21 +112,23 @@ extern "C" __global__ void rows_by_lanes(const scalar *x, const scalar *t, const
     const Rows labels{t, {weight, scalar(smoothing), int(C)}};
     softmax_with_loss(Team<false>(lanes), x, labels, nullptr, dx, parts, N, C);
 }
-extern "C" __global__ void rows_by_blocks(const scalar *x, const scalar *t, const scalar *weight, double smoothing,
-                                          scalar *dx, double *parts, long long N, long long C) {
+extern "C" __global__ void __launch_bounds__(most_threads, 1)
+    rows_by_blocks(const scalar *x, const scalar *t, const scalar *weight, double smoothing, scalar *dx,
+                   double *parts, long long N, long long C) {
     const Rows labels{t, {weight, scalar(smoothing), int(C)}};
     softmax_with_loss(Team<true>(), x, labels, nullptr, dx, parts, N, C);
 }
 
 // D = the sum of w[t[n]] over the n that are not ignored. One block.
-extern "C" __global__ void total_weight(const label *t, const scalar *weight, long long ignoring, long long ignore,
-                                        long long N, long long C, double *D) {
+extern "C" __global__ void __launch_bounds__(1024)
+    total_weight(const label *t, const scalar *weight, long long ignoring, long long ignore, long long N, long long C,
+                 double *D) {
     const Indices labels{t, ignoring != 0, ignore, {weight, 0, int(C)}};
     double sum = 0;
     for (long long n = threadIdx.x; n < N; n += blockDim.x) {
         const scalar counts = labels.counts(t[n]);
         sum += counts == 1 ? labels.options.weight_of(t[n]) : counts;
     }
-    sum = sum_of_block(sum);
+    sum = block_sum(sum);
     if (threadIdx.x == 0) *D = sum;
 }

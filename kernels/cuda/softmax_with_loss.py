@@ -19,7 +19,7 @@ def softmax_with_loss(x, t, weight, smoothing, ignore, dx):
     N, C = x.shape
     indices = t.ndim == 1
     types = {"scalar": x.dtype, "label": t.dtype if indices else cupy.dtype("int64")}
-    ending, blocks, threads, sizes = teams(N, C)
+    ending, blocks, threads, sizes = teams(N, C, x.itemsize)
     w = 0 if weight is None else weight
     options = (t, w, float(smoothing))
     if indices:
