@@ -53,8 +53,8 @@ def pack_filters(to, W, b, places, panel, plan, group, one):
 def copy_rows(to, image, first, end, plan, one):
     """Rows first..end of a group of channels of an image, as the plan has them."""
     size = itemsize(one)
-    for row in range(first, end):
-        for c in range(plan.channels):
+    for c in range(plan.channels):  # along the image as it lies in memory
+        for row in range(first, end):
             source = image + ((c * plan.height + row) * plan.width - plan.left) * size
             target = to + ((row - first) * plan.channels + c) * plan.pitch * size
             copy_row(target, source, plan.left, plan.left + plan.width, plan.pitch, one)

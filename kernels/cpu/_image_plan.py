@@ -14,6 +14,11 @@ ROWS, COLUMNS, FIRST_ROW, TAP_ROWS, TAP_ROW, ROW_TERMS, TERMS_AT, OUT_AT = range
 
 FEW_TERMS = 64  # below, sums are too short to pay for the transposition of what they give
 STRIPE_PIXELS = 128  # of outputs transposed at once, if a row has no more
+COPIED_ELEMENTS = 1 << 17  # of planes copied at once
+
+# A tile whose vectors run over pixels: most of its vectors, and most filters, its rows. As many sums as in _tile.py.
+PIXEL_VECTORS = 3
+PIXEL_ROWS = 2 * VECTORS.tile_rows // PIXEL_VECTORS
 
 
 class Plan(NamedTuple):
@@ -46,6 +51,8 @@ class Plan(NamedTuple):
     out_row: int  # from one row of a phase to the next
     out_column: int
     in_planes: bool  # copied as (channels, rows, pitch), padded below and above too, for vectors that run over pixels
+    copied_rows: int  # of the copy in planes
+    band: int  # rows of outputs that it is enough for
 
 
 class _Axis(NamedTuple):
@@ -81,7 +88,7 @@ def _span(phases, step):
 
 @functools.lru_cache(maxsize=64)
 def forward_plan(x_size, W_shape, groups, stride, pad, dilation, out_size, lanes):
-    """(plan, table of phases, tables of terms, the terms' places in W) of a forward pass."""
+    """(plan, table of phases or, in planes, of pieces, tables of terms, the terms' places in W) of a forward pass."""
     F, channels, KH, KW = W_shape
     axes = [_forward_axis(*along) for along in zip(out_size, (KH, KW), pad, dilation, strict=True)]
     strides = channels * KH * KW, KH * KW
@@ -101,9 +108,12 @@ def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, a
     W_filter, W_channel = W_strides
     (first_row, last_row), (first_column, last_column) = (_span(a, step) for a, step in zip(axes, steps, strict=True))
     pitch = last_column - first_column + 1
-    in_planes = steps == (1, 1) and (filters < lanes or channels * W_shape[2] * W_shape[3] < FEW_TERMS)
+    out_columns = max(p.size for p in axes[1])
+    in_planes = steps == out_steps == (1, 1) and (filters <= lanes or channels * W_shape[2] * W_shape[3] < FEW_TERMS)
+    margin = last_row - first_row + 1 - out_size[0]
+    band = max(1, min(out_size[0], COPIED_ELEMENTS // (channels * pitch) - margin))
     # From a row of the copied image to the next, from a channel to the next.
-    row, plane = (pitch, (last_row - first_row + 1) * pitch) if in_planes else (channels * pitch, pitch)
+    row, plane = (pitch, (band + margin) * pitch) if in_planes else (channels * pitch, pitch)
     phases, terms, places = [], [], []
     for rows, columns in itertools.product(*axes):
         at = rows.out * out_size[1] + columns.out
@@ -122,9 +132,24 @@ def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, a
         W_group=W_shape[0] // groups * W_shape[1] * W_shape[2] * W_shape[3], W_filter=W_filter,
         out_rows=max(p.size for p in axes[0]), out_columns=max(p.size for p in axes[1]),
         out_plane=out_size[0] * out_size[1], out_row=out_size[1] * out_steps[0], out_column=out_steps[1],
-        in_planes=in_planes,
+        in_planes=in_planes, copied_rows=band + margin, band=band,
     )  # fmt: skip
-    return plan, np.array(phases, np.int64), np.concatenate(terms, axis=1), np.array(places, np.int64)
+    table = _pieces(band, out_columns, pitch, lanes) if in_planes else np.array(phases, np.int64)
+    return plan, table, np.concatenate(terms, axis=1), np.array(places, np.int64)
+
+
+def _pieces(rows, columns, pitch, lanes):
+    """Where the lanes of each vector over `rows` rows of pixels go, as one row: (vectors, pieces, (place, mask)).
+
+    The rows are `pitch` apart, of which the first `columns` pixels count. A piece is what a vector has of one row: its
+    place in the output is that of lane 0, were it part of that row, and its mask has a bit for each lane that is.
+    """
+    first = np.arange(0, rows * pitch, lanes)[:, None]
+    row = first // pitch + np.arange((lanes + pitch - 2) // pitch + 1)
+    lane = row * pitch - first  # of the row's first pixel; negative: before the vector
+    begin, end = (np.clip(bound, 0, lanes) for bound in (lane, lane + columns))
+    mask = np.where(row < rows, (1 << end) - (1 << begin), 0)
+    return np.stack([row * columns - lane, mask], axis=2)
 
 
 def _terms(offsets, lanes):
@@ -135,9 +160,9 @@ def _terms(offsets, lanes):
 
 
 def _terms_of_planes(offsets):
-    """A table for tiles with filters as rows: columns of TILE_ROWS weights, and places in the image."""
+    """A table for tiles with filters as rows: columns of PIXEL_ROWS weights, and places in the image."""
     offsets = np.array(offsets, np.int64)
-    return np.stack([np.arange(len(offsets)) * VECTORS.tile_rows, offsets], axis=1)[None]
+    return np.stack([np.arange(len(offsets)) * PIXEL_ROWS, offsets], axis=1)[None]
 
 
 class Taps(NamedTuple):

@@ -16,6 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS
 from ._jit import c_function
 from ._tile import _I64, TILE_ROWS, _int, _never_unroll, _opaque, _Vector
 
@@ -23,22 +24,29 @@ _ROWS_PER_BASE = 5
 _SUMS_IN_FLIGHT = 8
 
 
-def _emit_tile(module, float_type, rows, vectors):
-    """The function of one tile; see `image_tile`."""
-    name = f"fastnn_image_tile_f{float_type.bitwidth}_{rows}x{vectors}"
+def _emit_tile(module, float_type, rows, vectors, over_pixels):
+    """The function of one tile; see `_tile` and `_tile_over_pixels`."""
+    name = f"fastnn_image_tile_f{float_type.bitwidth}_{rows}x{vectors}{'_over_pixels' if over_pixels else ''}"
     if name in module.globals:
         return module.globals[name]
     builder = ir.IRBuilder()
     v = _Vector(builder, float_type)
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * 9 + [v.element]), name)
+    integers = [_I64] * (10 if over_pixels else 9)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*integers, v.element]), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder.position_at_end(function.append_basic_block("entry"))
-    depth, a, a_row, b, terms, c, c_row, start, start_row, floor = function.args
+    if over_pixels:
+        depth, a, b, terms, c, c_row, start, *pieces, floor = function.args
+    else:
+        depth, a, a_row, b, terms, c, c_row, start, start_row, floor = function.args
     a, b, c, start = (v.pointer(address) for address in (a, b, c, start))
     term = builder.inttoptr(terms, _I64.as_pointer())
-    bases = [_opaque(builder, v.at(a, builder.mul(a_row, _int(i)))) for i in range(0, rows, _ROWS_PER_BASE)]
-    multiples = [_opaque(builder, builder.mul(a_row, _int(i))) for i in range(min(rows, _ROWS_PER_BASE))]
+    if over_pixels:
+        bases, multiples = [a], [_int(i) for i in range(rows)]
+    else:
+        bases = [_opaque(builder, v.at(a, builder.mul(a_row, _int(i)))) for i in range(0, rows, _ROWS_PER_BASE)]
+        multiples = [_opaque(builder, builder.mul(a_row, _int(i))) for i in range(min(rows, _ROWS_PER_BASE))]
 
     def rank_one_update(term, sums):
         a_offset, b_offset = builder.load(term), builder.load(v.at(term, _int(1)))
@@ -47,9 +55,8 @@ def _emit_tile(module, float_type, rows, vectors):
         result = []
         for i in range(rows):
             builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)  # see _tile.py
-            place = places[i // _ROWS_PER_BASE]
-            if i % _ROWS_PER_BASE:
-                place = v.at(place, multiples[i % _ROWS_PER_BASE])
+            base, multiple = divmod(i, len(multiples))
+            place = v.at(places[base], multiples[multiple]) if multiple else places[base]
             a_vector = v.splat(builder.load(place))
             result += [v.multiply_add(a_vector, b_vectors[j], sums[i * vectors + j]) for j in range(vectors)]
         return result
@@ -96,33 +103,70 @@ def _emit_tile(module, float_type, rows, vectors):
         sums = [builder.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
     if steps > 1:
         _, sums = loop_over_terms(term, builder.sub(depth, whole), 1, sums)
-    floor = v.splat(floor)
+    if over_pixels:
+        _store_pieces(v, sums, rows, vectors, c, c_row, start, *pieces, floor)
+    else:
+        _store_rows(v, sums, rows, vectors, c, c_row, start, start_row, floor)
+    builder.ret_void()
+    return function
+
+
+def _store_rows(v, sums, rows, vectors, c, c_row, start, start_row, floor):
+    builder, floor = v.builder, v.splat(floor)
     for i in range(rows):
         c_i, start_i = v.at(c, builder.mul(c_row, _int(i))), v.at(start, builder.mul(start_row, _int(i)))
         for j in range(vectors):
             x = builder.fadd(sums[i * vectors + j], v.load(v.at(start_i, _int(j * v.lanes))))
             v.store(v.at_least(x, floor), v.at(c_i, _int(j * v.lanes)))
-    builder.ret_void()
-    return function
 
 
-@intrinsic
-def _image_tile(typing, rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor):
-    def code(context, builder, signature, args):
-        rows, vectors, *operands = args
-        end = builder.append_basic_block("tile_end")
-        choice = builder.switch(builder.add(rows, builder.mul(vectors, _int(2 * TILE_ROWS))), end)
-        for width in (1, 2):
-            for height in range(1, 2 // width * TILE_ROWS + 1):
-                case = builder.append_basic_block("tile_case")
-                choice.add_case(_int(width * 2 * TILE_ROWS + height), case)
-                builder.position_at_end(case)
-                builder.call(_emit_tile(builder.module, floor, height, width), operands)
-                builder.branch(end)
-        builder.position_at_end(end)
-        return context.get_dummy_value()
+def _store_pieces(v, sums, rows, vectors, c, c_row, start, pieces, count, pixels, floor):
+    """Each vector piece by piece, by its `count` entries of the table: see `_pieces` in _image_plan.py."""
+    builder, floor = v.builder, v.splat(floor)
+    biases = [v.splat(builder.load(v.at(start, _int(i)))) for i in range(rows)]
+    x = [v.at_least(builder.fadd(sum_, biases[n // vectors]), floor) for n, sum_ in enumerate(sums)]
+    inside = [v.first_lanes(pixels, j * v.lanes) for j in range(vectors)]
+    table, bits = builder.inttoptr(pieces, _I64.as_pointer()), ir.IntType(v.lanes)
+    with cgutils.for_range(builder, count, intp=_I64) as loop:
+        for j in range(vectors):
+            entry = v.at(table, builder.mul(builder.add(builder.mul(count, _int(j)), loop.index), _int(2)))
+            to, mask = v.at(c, builder.load(entry)), builder.trunc(builder.load(v.at(entry, _int(1))), bits)
+            with builder.if_then(builder.icmp_unsigned("!=", mask, ir.Constant(bits, 0))):
+                mask = builder.and_(builder.bitcast(mask, inside[j].type), inside[j])
+                for i in range(rows):
+                    v.store(x[i * vectors + j], v.at(to, builder.mul(c_row, _int(i))), mask)
 
-    return types.void(*[types.intp] * 11, floor), code
+
+def _choice_of(heights, over_pixels):
+    """Make an intrinsic (rows, vectors, operands of the tile): for each number of vectors, from 1 on, its most rows."""
+    highest = max(heights)
+
+    @intrinsic
+    def tile(typing, *args):
+        signature = types.void(types.StarArgTuple.from_types(args))
+        floor = args[-1]
+
+        def code(context, builder, signature, args):
+            rows, vectors, *operands = cgutils.unpack_tuple(builder, args[0], len(signature.args[0]))
+            end = builder.append_basic_block("tile_end")
+            choice = builder.switch(builder.add(rows, builder.mul(vectors, _int(highest))), end)
+            for width, most in enumerate(heights, start=1):
+                for height in range(1, most + 1):
+                    case = builder.append_basic_block("tile_case")
+                    choice.add_case(_int(width * highest + height), case)
+                    builder.position_at_end(case)
+                    builder.call(_emit_tile(builder.module, floor, height, width, over_pixels), operands)
+                    builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return signature, code
+
+    return tile
+
+
+_choose = _choice_of((2 * TILE_ROWS, TILE_ROWS), over_pixels=False)
+_choose_over_pixels = _choice_of((PIXEL_ROWS,) * PIXEL_VECTORS, over_pixels=True)
 
 
 def _tile(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor):
@@ -131,13 +175,26 @@ def _tile(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, 
     depth: the number of terms. a, b, terms, c, start: addresses. terms: pairs of int64, which like a_row, c_row and
     start_row count elements.
     """
-    _image_tile(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor)
+    _choose(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor)
+
+
+def _tile_over_pixels(rows, vectors, depth, a, b, terms, c, c_row, start, pieces, piece_count, pixels, floor):
+    """One tile of up to PIXEL_ROWS filters by up to PIXEL_VECTORS vectors of pixels, of which `pixels` count.
+
+    The rows of a are adjacent elements; start: one element a row. c: the address of the output that `pieces` counts
+    from, the entries of the first vector.
+    """
+    _choose_over_pixels(
+        rows, vectors, depth, a, b, terms, c, c_row, start, pieces, piece_count, pixels, floor
+    )  # fmt: skip
 
 
 @functools.cache
-def compiled_image_tile(dtype):
-    """`_tile` compiled for a dtype; its ``address`` is what kernels call. (Cached: it must outlive its callers.)"""
+def compiled_image_tile(dtype, over_pixels=False):
+    """A tile compiled for a dtype; its ``address`` is what kernels call. (Cached: it must outlive its callers.)"""
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
+    if over_pixels:
+        return c_function(types.void(*[types.intp] * 12, real), _tile_over_pixels)
     return c_function(types.void(*[types.intp] * 11, real), _tile)
 
 

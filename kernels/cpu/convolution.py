@@ -21,7 +21,7 @@ PARALLEL_ABOVE = 400_000
 
 
 def _run(loops, work, x, *args):
-    args = (compiled_image_tile(x.dtype.char).address, *args)
+    args = (compiled_image_tile(x.dtype.char, loops is _convolve_planes).address, *args)
     if work > PARALLEL_ABOVE:
         run(loops._serial, loops._parallel, *args)
     else:
