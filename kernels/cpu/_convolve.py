@@ -135,60 +135,65 @@ def band_rows(plan, images, jobs, one):
     return max(1, min(fitting // plan.row_step, (plan.out_rows + bands - 1) // bands))
 
 
-def _convolve(tile, plan, phases, terms, places, x, W, b, floor, out, threads):
+@jit
+def convolve_jobs(tile, plan, phases, terms, x, packed, panel_bytes, band, first_job, end_job, floor, out):
+    """Some jobs, each a band of rows of a group of an image. (Inside of `prange` this would take Numba far longer.)"""
     size, panels = x.itemsize, panels_of(plan.filters, floor)
-    panel_bytes = (1 + places.size) * 2 * lanes(floor) * size
+    bands = (plan.out_rows + band - 1) // band
+    copy_bytes = _round_up(most_copied_rows(plan, band) * plan.channels * plan.pitch * size, _ALIGNMENT)
+    pixels = _round_up(stripe_rows(plan.out_columns) * plan.out_columns, lanes(floor))
+    turned_row = (pixels // lanes(floor) | 1) * lanes(floor)
+    tiles_bytes = pixels * 2 * lanes(floor) * size
+    scratch = np.empty(copy_bytes + tiles_bytes + 2 * lanes(floor) * turned_row * size + _ALIGNMENT, np.uint8)
+    copy = _round_up(address(scratch), _ALIGNMENT)
+    tiles = copy + copy_bytes
+    turned = tiles + tiles_bytes
+    for job in range(first_job, end_job):
+        y0 = job % bands * band
+        y1 = min(plan.out_rows, y0 + band)
+        group = job // bands % plan.groups
+        n = job // bands // plan.groups
+        first, end = copied_rows(plan, y0, y1)
+        image = address(x) + (n * plan.groups + group) * plan.channels * plan.height * plan.width * size
+        result = address(out) + (n * plan.groups + group) * plan.filters * plan.out_plane * size
+        copy_rows(copy, image, first, end, plan, floor)
+        for number in range(len(phases)):
+            phase = phases[number]
+            columns = phase[COLUMNS]
+            stripe = stripe_rows(columns)
+            for panel in range(panels):
+                width = panel_width(panel, plan.filters, floor)
+                panel_terms = address(terms[width // lanes(floor) - 1]) + phase[TERMS_AT] * TERM_BYTES
+                filters = min(width, plan.filters - panel * 2 * lanes(floor))
+                weights = packed + (group * panels + panel) * panel_bytes
+                for s0 in range(y0, min(y1, phase[ROWS]), stripe):
+                    s1 = min(s0 + stripe, y1, phase[ROWS])
+                    for y in range(s0, s1):
+                        convolve_row(
+                            tile, plan, phase, y, panel_terms, copy, first, weights,
+                            width // lanes(floor), tiles + (y - s0) * columns * width * size, floor,
+                        )  # fmt: skip
+                    at = panel * 2 * lanes(floor) * plan.out_plane + phase[OUT_AT] + s0 * plan.out_row
+                    store_stripe(
+                        result + at * size, tiles, turned, turned_row, filters, width, s1 - s0, columns, plan, floor
+                    )
+    keep(scratch)
+
+
+def _convolve(tile, plan, phases, terms, places, x, W, b, floor, out, threads):
+    panels = panels_of(plan.filters, floor)
+    panel_bytes = (1 + places.size) * 2 * lanes(floor) * x.itemsize
     memory = np.empty(plan.groups * panels * panel_bytes + _ALIGNMENT, np.uint8)
     packed = _round_up(address(memory), _ALIGNMENT)
     for part in prange(plan.groups * panels):
         pack_filters(packed + part * panel_bytes, W, b, places, part % panels, plan, part // panels, floor)
 
     band = band_rows(plan, x.shape[0], threads, floor)
-    bands = (plan.out_rows + band - 1) // band
-    copy_bytes = _round_up(most_copied_rows(plan, band) * plan.channels * plan.pitch * size, _ALIGNMENT)
-    pixels = _round_up(stripe_rows(plan.out_columns) * plan.out_columns, lanes(floor))
-    turned_row = (pixels // lanes(floor) | 1) * lanes(floor)
-    tiles_bytes = pixels * 2 * lanes(floor) * size
-    scratch = np.empty(
-        (threads, copy_bytes + tiles_bytes + 2 * lanes(floor) * turned_row * size + _ALIGNMENT), np.uint8
-    )
-    jobs = x.shape[0] * plan.groups * bands
+    jobs = x.shape[0] * plan.groups * ((plan.out_rows + band - 1) // band)
     for part in prange(threads):
-        copy = _round_up(address(scratch[part]), _ALIGNMENT)
-        tiles = copy + copy_bytes
-        turned = tiles + tiles_bytes
-        for job in range(jobs * part // threads, jobs * (part + 1) // threads):
-            y0 = job % bands * band
-            y1 = min(plan.out_rows, y0 + band)
-            group = job // bands % plan.groups
-            n = job // bands // plan.groups
-            first, end = copied_rows(plan, y0, y1)
-            image = address(x) + (n * plan.groups + group) * plan.channels * plan.height * plan.width * size
-            result = address(out) + (n * plan.groups + group) * plan.filters * plan.out_plane * size
-            copy_rows(copy, image, first, end, plan, floor)
-            for number in range(len(phases)):
-                phase = phases[number]
-                columns = phase[COLUMNS]
-                stripe = stripe_rows(columns)
-                for panel in range(panels):
-                    width = panel_width(panel, plan.filters, floor)
-                    panel_terms = address(terms[width // lanes(floor) - 1]) + phase[TERMS_AT] * TERM_BYTES
-                    filters = min(width, plan.filters - panel * 2 * lanes(floor))
-                    weights = packed + (group * panels + panel) * panel_bytes
-                    for s0 in range(y0, min(y1, phase[ROWS]), stripe):
-                        s1 = min(s0 + stripe, y1, phase[ROWS])
-                        for y in range(s0, s1):
-                            convolve_row(
-                                tile, plan, phase, y, panel_terms, copy, first, weights,
-                                width // lanes(floor), tiles + (y - s0) * columns * width * size, floor,
-                            )  # fmt: skip
-                        at = panel * 2 * lanes(floor) * plan.out_plane + phase[OUT_AT] + s0 * plan.out_row
-                        store_stripe(
-                            result + at * size, tiles, turned, turned_row, filters, width, s1 - s0, columns,
-                            plan, floor,
-                        )  # fmt: skip
+        first, end = jobs * part // threads, jobs * (part + 1) // threads
+        convolve_jobs(tile, plan, phases, terms, x, packed, panel_bytes, band, first, end, floor, out)
     keep(memory)
-    keep(scratch)
 
 
 _serial, _parallel = jit(_convolve), parallel_twin(_convolve)

@@ -15,6 +15,13 @@ from ._image_tile import copy_row
 from ._jit import jit, parallel_twin
 from ._tile import address, call, itemsize, keep, lanes, load, store, zero_of
 
+PIECE_BYTES = 16
+
+
+@jit
+def panels_of(plan):
+    return (plan.filters + PIXEL_ROWS - 1) // PIXEL_ROWS
+
 
 @jit
 def pack_rows(to, W, b, places, first, count, plan, group, one):
@@ -40,52 +47,61 @@ def copy_planes(to, image, first, rows, plan, one):
             copy_row(to + (c * plan.copied_rows + i) * plan.pitch * size, source, plan.left, end, plan.pitch, one)
 
 
-def _convolve_planes(tile, plan, pieces, terms, places, x, W, b, floor, out, threads):
+@jit
+def convolve_jobs(tile, plan, pieces, terms, x, packed, panel_bytes, band, first_job, end_job, floor, out):
+    """Some jobs, each a band of rows of a group of an image."""
+    if first_job >= end_job:
+        return
     size, width = x.itemsize, PIXEL_VECTORS * lanes(floor)
-    panels = (plan.filters + PIXEL_ROWS - 1) // PIXEL_ROWS
-    panel_bytes = (1 + places.size) * PIXEL_ROWS * size
-    memory = np.empty(plan.groups * panels * panel_bytes + _ALIGNMENT, np.uint8)
-    packed = _round_up(address(memory), _ALIGNMENT)
+    panels, piece_count = panels_of(plan), pieces.shape[1]
+    bands = (plan.out_rows + band - 1) // band
+    margin = plan.copied_rows - plan.band
+    # The last tile may read so much more, for sums that are not stored.
+    copied = plan.channels * plan.copied_rows * plan.pitch + width
+    scratch = np.empty(copied * size + _ALIGNMENT, np.uint8)
+    copy = _round_up(address(scratch), _ALIGNMENT)
+    for i in range(copied):  # memory as it comes may hold subnormal numbers, which are slow
+        store(copy, i, zero_of(floor))
+    for job in range(first_job, end_job):
+        y0, image = job % bands * band, job // bands
+        rows, group = min(band, plan.out_rows - y0), image % plan.groups
+        source = address(x) + image * plan.channels * plan.height * plan.width * size
+        copy_planes(copy, source, plan.first_row + y0, rows + margin, plan, floor)
+        pixels = (rows - 1) * plan.pitch + plan.out_columns
+        result = address(out) + (image * plan.filters * plan.out_plane + y0 * plan.out_row) * size
+        for p in range(0, pixels, width):
+            vectors = min(PIXEL_VECTORS, (pixels - p + lanes(floor) - 1) // lanes(floor))
+            p_pieces = address(pieces) + p // lanes(floor) * piece_count * PIECE_BYTES
+            for panel in range(panels):
+                first = plan.filters * panel // panels
+                count = plan.filters * (panel + 1) // panels - first
+                bias = packed + (group * panels + panel) * panel_bytes
+                call(
+                    tile, count, vectors, terms.shape[1], bias + PIXEL_ROWS * size, copy + p * size, address(terms),
+                    result + first * plan.out_plane * size, plan.out_plane, bias, p_pieces, piece_count, pixels - p,
+                    floor,
+                )  # fmt: skip
+    keep(scratch)
+
+
+def _convolve_planes(tile, plan, pieces, terms, places, x, W, b, floor, out, threads):
+    panels = panels_of(plan)
+    panel_bytes = (1 + places.size) * PIXEL_ROWS * x.itemsize
+    memory = np.empty(plan.groups * panels * panel_bytes, np.uint8)
+    packed = address(memory)
     for part in range(plan.groups * panels):
         first = plan.filters * (part % panels) // panels
         count = plan.filters * (part % panels + 1) // panels - first
         pack_rows(packed + part * panel_bytes, W, b, places, first, count, plan, part // panels, floor)
 
-    margin = plan.copied_rows - plan.band
     images = x.shape[0] * plan.groups
     bands = max((plan.out_rows + plan.band - 1) // plan.band, (threads + images - 1) // images)
     band = (plan.out_rows + bands - 1) // bands
-    bands = (plan.out_rows + band - 1) // band
-    copied = plan.channels * plan.copied_rows * plan.pitch
-    # A tile may read so much more, whose sums are not stored.
-    copy_bytes = _round_up((copied + width) * size, _ALIGNMENT)
-    scratch = np.empty((threads, copy_bytes + _ALIGNMENT), np.uint8)
-    jobs = images * bands
+    jobs = images * ((plan.out_rows + band - 1) // band)
     for part in prange(threads):
-        copy = _round_up(address(scratch[part]), _ALIGNMENT)
-        for i in range(copy_bytes // size):  # memory as it comes may hold numbers that are slow to multiply
-            store(copy, i, zero_of(floor))
-        for job in range(jobs * part // threads, jobs * (part + 1) // threads):
-            y0, image = job % bands * band, job // bands
-            rows = min(band, plan.out_rows - y0)
-            group = image % plan.groups
-            source = address(x) + image * plan.channels * plan.height * plan.width * size
-            copy_planes(copy, source, plan.first_row + y0, rows + margin, plan, floor)
-            pixels = (rows - 1) * plan.pitch + plan.out_columns
-            result = address(out) + (image * plan.filters * plan.out_plane + y0 * plan.out_row) * size
-            for p in range(0, pixels, width):
-                vectors = min(PIXEL_VECTORS, (pixels - p + lanes(floor) - 1) // lanes(floor))
-                for panel in range(panels):
-                    first = plan.filters * panel // panels
-                    count = plan.filters * (panel + 1) // panels - first
-                    bias = packed + (group * panels + panel) * panel_bytes
-                    call(
-                        tile, count, vectors, places.size, bias + PIXEL_ROWS * size, copy + p * size, address(terms),
-                        result + first * plan.out_plane * size, plan.out_plane, bias,
-                        address(pieces) + p // lanes(floor) * pieces.shape[1] * 16, pieces.shape[1], pixels - p, floor,
-                    )  # fmt: skip
+        first_job, end_job = jobs * part // threads, jobs * (part + 1) // threads
+        convolve_jobs(tile, plan, pieces, terms, x, packed, panel_bytes, band, first_job, end_job, floor, out)
     keep(memory)
-    keep(scratch)
 
 
 _serial, _parallel = jit(_convolve_planes), parallel_twin(_convolve_planes)

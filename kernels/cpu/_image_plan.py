@@ -14,7 +14,7 @@ ROWS, COLUMNS, FIRST_ROW, TAP_ROWS, TAP_ROW, ROW_TERMS, TERMS_AT, OUT_AT = range
 
 FEW_TERMS = 64  # below, sums are too short to pay for the transposition of what they give
 STRIPE_PIXELS = 128  # of outputs transposed at once, if a row has no more
-COPIED_ELEMENTS = 1 << 17  # of planes copied at once
+COPIED_ELEMENTS = 1 << 17  # of planes copied at once: 512 KB in float32
 
 # A tile whose vectors run over pixels: most of its vectors, and most filters, its rows. As many sums as in _tile.py.
 PIXEL_VECTORS = 3
@@ -130,7 +130,7 @@ def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, a
         left=-first_column, pitch=pitch, row_step=steps[0], column_step=steps[1],
         first_row=first_row, last_row=last_row, filters=filters,
         W_group=W_shape[0] // groups * W_shape[1] * W_shape[2] * W_shape[3], W_filter=W_filter,
-        out_rows=max(p.size for p in axes[0]), out_columns=max(p.size for p in axes[1]),
+        out_rows=max(p.size for p in axes[0]), out_columns=out_columns,
         out_plane=out_size[0] * out_size[1], out_row=out_size[1] * out_steps[0], out_column=out_steps[1],
         in_planes=in_planes, copied_rows=band + margin, band=band,
     )  # fmt: skip

@@ -92,9 +92,10 @@ def _emit_tile(module, float_type, rows, vectors, over_pixels):
             results.append(phi)
         return end, results
 
-    # Few sums wait for each other: several terms a turn, each with sums of its own.
+    # Few sums wait for each other: several terms a turn, each with sums of its own. (Over pixels as many for the last
+    # vectors as for the others: which are the last depends on how rows are shared out.)
     size, steps = rows * vectors, 1
-    while size * steps < _SUMS_IN_FLIGHT and steps < 4:
+    while rows * (PIXEL_VECTORS if over_pixels else vectors) * steps < _SUMS_IN_FLIGHT and steps < 4:
         steps *= 2
     whole = builder.and_(depth, _int(-steps))
     term, sums = loop_over_terms(term, whole, steps, [v.zero] * (size * steps))

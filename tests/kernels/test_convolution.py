@@ -176,3 +176,4 @@ def test_copies_of_parts_of_large_images(k, pad):
     """Rows that do not fit the cache at once."""
     check(k, Geometry(1, 70, 17, (60, 40), pad=pad, stride=(2, 1)), "float64")
     check(k, Geometry(1, 17, 70, (60, 40), pad=pad), "float64")
+    check(k, Geometry(1, 70, 5, (60, 40), pad=pad), "float64")
