@@ -34,12 +34,14 @@ from ._threads import claim_threads, release_threads
 from ._tile import call, load
 
 _DTYPE, _FUNCTION, _TABLE, _LENGTH, _SQUARES, _FEATURES, _CLASSES, _MOST_ROWS = range(OWN, OWN + 64, 8)
-# With more rows Python's `on_threads` is called, by PyObject_Vectorcall; its table has threads, and no such limit.
-_ALONE_ROWS, _ON_THREADS, _CALL, _THREADS, _LOSS = range(OWN + 64, OWN + 104, 8)
+# With more rows Python's `on_threads` is called, by PyObject_Vectorcall. It calls the same with their number before the
+# other arguments, and with a table that has no such limit, and no `on_threads`.
+_ALONE_ROWS, _ON_THREADS, _CALL, _LOSS = range(OWN + 64, OWN + 96, 8)
 _NO, _YES, _TOO_LARGE = range(3)
 
 _leave_python = types.ExternalFunction("PyEval_SaveThread", types.intp())
 _enter_python = types.ExternalFunction("PyEval_RestoreThread", types.void(types.intp))
+_integer = types.ExternalFunction("PyLong_AsSsize_t", types.intp(types.intp))
 
 
 def step_at_once(train, table, squares, dtype, alone_rows, most_rows):
@@ -60,14 +62,14 @@ def prediction_at_once(predict, table, dtype, alone_rows):
 def _at_once(function, table, squares, dtype, compiled, alone_rows, most_rows):
     known = table_of(
         id(dtype), compiled, table.ctypes.data, len(table), squares.ctypes.data, table[1, IN], table[-1, OUT],
-        most_rows, sys.maxsize, 0, ctypes.cast(ctypes.pythonapi.PyObject_Vectorcall, ctypes.c_void_p).value, 0, 0,
+        most_rows, sys.maxsize, 0, ctypes.cast(ctypes.pythonapi.PyObject_Vectorcall, ctypes.c_void_p).value, 0,
     )  # fmt: skip
     large = python_function(function, known)
 
     def on_threads(*args):
-        known[_THREADS // 8] = threads = claim_threads()
+        threads = claim_threads()
         try:
-            return large(*args)
+            return large(threads, *args)
         finally:
             if threads > 1:
                 release_threads()
@@ -104,7 +106,16 @@ def _enter(threads, state):
 
 
 @jit
+def _split(table, args, count):
+    """How many threads, 0 for work so short that Python waits for it; and the other arguments."""
+    if read(table, _ON_THREADS) != 0:
+        return 0, args, count
+    return _integer(read(args, 0)), args + 8, count - 1
+
+
+@jit
 def _work_of_step(table, args, count):
+    threads, args, count = _split(table, args, count)
     if count != 4:
         return _NO
     x, t, numbers, max_norm = read(args, 0), read(args, 8), read(args, 16), read(args, 24)
@@ -116,7 +127,7 @@ def _work_of_step(table, args, count):
         return _NO
     if n > read(table, _ALONE_ROWS):
         return _TOO_LARGE
-    threads, shape, labels = read(table, _THREADS), read(numbers, SHAPE), read(t, DATA)
+    shape, labels = read(numbers, SHAPE), read(t, DATA)
     x, numbers, max_norm = read(x, DATA), read(numbers, DATA), load(max_norm, VALUE // 8, 0.0)
     python = _leave(threads)
     call(
@@ -144,6 +155,7 @@ def _step(table, args, count):
 
 @jit
 def _work_of_prediction(table, args, count):
+    threads, args, count = _split(table, args, count)
     if count != 3:
         return _NO
     x, out, probabilities = read(args, 0), read(args, 8), read(args, 16)
@@ -157,7 +169,7 @@ def _work_of_prediction(table, args, count):
         return _NO
     if n > read(table, _ALONE_ROWS):
         return _TOO_LARGE
-    x, out, threads = read(x, DATA), read(out, DATA), read(table, _THREADS)
+    x, out = read(x, DATA), read(out, DATA)
     python = _leave(threads)
     call(read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), x, n, np.intp(wanted), out, max(1, threads))
     _enter(threads, python)
