@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array
+from ._device import to_cpu
 from .layers import (
     Affine,
     AveragePooling,
@@ -311,7 +312,7 @@ def _fill(module: Any, **arrays: Array) -> Any:
     """Copy arrays into a module's parameters and buffers."""
     import torch
 
-    module.load_state_dict({name: torch.tensor(np.ascontiguousarray(a)) for name, a in arrays.items()})
+    module.load_state_dict({name: torch.tensor(np.ascontiguousarray(to_cpu(a))) for name, a in arrays.items()})
     return module
 
 
