@@ -63,9 +63,9 @@ class OnNumpyArrays:
             for here, there in arrays.values():
                 if here.flags.writeable:
                     here[...] = there.get()
-            if isinstance(result, tuple):
-                return _Plan(result, arrays)
-            return float(result) if isinstance(result, self._device.xp.ndarray) else result
+            if isinstance(result, self._device.xp.ndarray) and result.ndim == 0:
+                return float(result)
+            return _Plan(result, arrays) if isinstance(result, (tuple, self._device.xp.ndarray)) else result
 
         return on_numpy_arrays
 

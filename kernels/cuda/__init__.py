@@ -30,6 +30,7 @@ from .log_softmax import log_softmax_backward, log_softmax_forward
 from .matmul import matmul_backward_input, matmul_backward_params, matmul_forward
 from .max_pooling import max_pooling_backward, max_pooling_forward
 from .mean_squared_error import mean_squared_error
+from .mlp import mlp_plan, mlp_predict, mlp_predict_workspace, mlp_train, mlp_workspace
 from .optimizer import optimizer_plan, optimizer_update
 from .relu import relu_backward, relu_forward
 from .roofline import copy_to_and_fro, multiply_adds
@@ -73,6 +74,11 @@ __all__ = [
     "max_pooling_backward",
     "max_pooling_forward",
     "mean_squared_error",
+    "mlp_plan",
+    "mlp_predict",
+    "mlp_predict_workspace",
+    "mlp_train",
+    "mlp_workspace",
     "multiply_adds",
     "optimizer_plan",
     "optimizer_update",

@@ -56,3 +56,13 @@ def _module(name, **types):
 def kernel(name, function, **types):
     """A kernel of the source `name`, to be called with grid, block and arguments."""
     return _module(name, **types).get_function(function)
+
+
+def multiprocessors():
+    """How many of them the current device has."""
+    return _multiprocessors(cupy.cuda.Device().id)
+
+
+@functools.cache
+def _multiprocessors(device):
+    return cupy.cuda.Device(device).attributes["MultiProcessorCount"]

@@ -4,18 +4,9 @@ Matrices of one dtype, each contiguous along one of its axes, out along its rows
 tiles of those that give every multiprocessor a tile.
 """
 
-import functools
-
-import cupy
-
-from ._launch import kernel
+from ._launch import kernel, multiprocessors
 
 STORE, BIAS, BIAS_RELU, BIAS_SIGMOID, RELU_GRADIENT, SIGMOID_GRADIENT = range(6)
-
-
-@functools.cache
-def _multiprocessors(device):
-    return cupy.cuda.Device(device).attributes["MultiProcessorCount"]
 
 
 def _tiles(M, N, side):
@@ -24,7 +15,7 @@ def _tiles(M, N, side):
 
 def _choice(M, N, itemsize):
     """Name of the kernel, blocks, threads of each."""
-    enough = _multiprocessors(cupy.cuda.Device().id)
+    enough = multiprocessors()
     if itemsize == 4 and (blocks := _tiles(M, N, 128)) >= enough:
         return "product_large", blocks, 256
     if (blocks := _tiles(M, N, 64)) >= enough:

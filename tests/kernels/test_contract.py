@@ -10,9 +10,6 @@ from fastnn import kernels
 from fastnn.kernels import cpu, ref
 
 ROOM = Path(kernels.__file__).parent
-NOT_ON_GPU_YET = {
-    "mlp",
-}
 
 
 def names(module):
@@ -35,8 +32,7 @@ def ops(room):
 
 
 def test_one_file_per_op_in_each_room():
-    assert ops("ref") == ops("cpu") == ops("cuda") | NOT_ON_GPU_YET
-    assert not ops("cuda") & NOT_ON_GPU_YET
+    assert ops("ref") == ops("cpu") == ops("cuda")
 
 
 def functions(path):
@@ -55,7 +51,7 @@ def test_gpu_offers_what_its_files_hold():
     offered = ast.literal_eval(ast.parse((ROOM / "cuda" / "__init__.py").read_text(encoding="utf-8")).body[-1].value)
     held = [name for op in ops("cuda") for name in functions(ROOM / "cuda" / f"{op}.py")]
     assert sorted(offered) == sorted(["xp", *held])
-    assert set(held) == {n for n in names(ref) if getattr(ref, n).__module__.split(".")[-1] not in NOT_ON_GPU_YET}
+    assert set(held) == names(ref)
 
 
 def test_get_rejects_unknown_device():

@@ -493,6 +493,10 @@ T atomicMax(T *address, std::common_type_t<T> value) {
     return atomic_update(address, [=](T old) { return std::max(old, value); });
 }
 template <class T>
+T atomicMin(T *address, std::common_type_t<T> value) {
+    return atomic_update(address, [=](T old) { return std::min(old, value); });
+}
+template <class T>
 T atomicExch(T *address, std::common_type_t<T> value) {
     return atomic_update(address, [=](T) { return value; });
 }
