@@ -23,7 +23,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Tests that do not ask for a device need not run again on another."""
     if config.getoption("device") == "cuda":
-        items[:] = [item for item in items if {"k", "xp"} & set(item.fixturenames)]
+        items[:] = [item for item in items if {"device", "k", "xp"} & set(item.fixturenames)]
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ def test_every_package_is_listed():
 def test_every_test_mirrors_a_source():
     """tests/kernels/test_x.py tests kernels/*/x.py, and so on; what does not is named here."""
     across = {"contract", "cases", "report", "elementwise", "losses", "book", "house", "doctest", "install"}
-    across |= {"arrays", "determinism", "every_layer", "simulator"}
+    across |= {"arrays", "determinism", "every_layer", "nvrtc", "simulator"}
     stems = {path.stem.strip("_") for path in SOURCES} | across
     tests = {path.stem.removeprefix("test_") for path in ROOT.glob("tests/**/test_*.py")}
     assert tests <= stems, tests - stems

@@ -40,16 +40,18 @@ def source(name):
     return text(f"{name}.cu")
 
 
-def options(types):
-    """How NVRTC is to compile a source for some dtypes, given by the names that the source has for them."""
-    return ("-std=c++17", *(f"-D{name}={C_TYPES[dtype.name]}" for name, dtype in types.items()))
+def options(name, types):
+    """How NVRTC is to compile the source `name` for some dtypes, given by the names that the source has for them."""
+    chosen = (f"-D{word}={C_TYPES[dtype.name]}" for word, dtype in types.items())
+    return ("-std=c++17", *chosen, *_FLAGS.get(name, ()))
 
 
 @functools.cache
 def _module(name, **types):
     code = source(name)
-    flags = (*options(types), *_FLAGS.get(name, ()))
-    return cupy.RawModule(code=code, options=flags, enable_cooperative_groups="cooperative_groups" in code)
+    return cupy.RawModule(
+        code=code, options=options(name, types), enable_cooperative_groups="cooperative_groups" in code
+    )
 
 
 @functools.cache

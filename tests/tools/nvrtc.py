@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import importlib.util
+import re
 from pathlib import Path
 
 
@@ -21,8 +22,14 @@ def library():
     return None
 
 
-def compiled(source, options):
-    """The program as the hardware's code. Raises with the compiler's words."""
+def resources(source, options):
+    """What each kernel takes: registers of a thread, bytes that did not fit into them. Raises the compiler's words."""
+    log = _log(source, options)
+    entries = re.findall(r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", log, re.DOTALL)
+    return {name: (int(registers), int(spilled)) for name, spilled, registers in entries}
+
+
+def _log(source, options):
     nvrtc, program, size = library(), ctypes.c_void_p(), ctypes.c_size_t()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None) == 0
     try:
@@ -33,9 +40,6 @@ def compiled(source, options):
         nvrtc.nvrtcGetProgramLog(program, log)
         if failed:
             raise RuntimeError(log.value.decode())
-        nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
-        code = ctypes.create_string_buffer(size.value)
-        nvrtc.nvrtcGetCUBIN(program, code)
-        return code.raw, log.value.decode()
+        return log.value.decode()
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
