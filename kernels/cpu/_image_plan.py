@@ -88,7 +88,7 @@ def _span(phases, step):
 
 @functools.lru_cache(maxsize=64)
 def forward_plan(x_size, W_shape, groups, stride, pad, dilation, out_size, lanes):
-    """(plan, table of phases or, in planes, of pieces, tables of terms, the terms' places in W) of a forward pass."""
+    """(plan, table of phases, in planes one of pieces, tables of terms, the terms' places in W) of a forward pass."""
     F, channels, KH, KW = W_shape
     axes = [_forward_axis(*along) for along in zip(out_size, (KH, KW), pad, dilation, strict=True)]
     strides = channels * KH * KW, KH * KW
@@ -108,10 +108,10 @@ def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, a
     W_filter, W_channel = W_strides
     (first_row, last_row), (first_column, last_column) = (_span(a, step) for a, step in zip(axes, steps, strict=True))
     pitch = last_column - first_column + 1
-    out_columns = max(p.size for p in axes[1])
-    in_planes = steps == out_steps == (1, 1) and (filters <= lanes or channels * W_shape[2] * W_shape[3] < FEW_TERMS)
-    margin = last_row - first_row + 1 - out_size[0]
-    band = max(1, min(out_size[0], COPIED_ELEMENTS // (channels * pitch) - margin))
+    out_rows, out_columns = (max(p.size for p in phases) for phases in axes)
+    in_planes = steps == (1, 1) and (filters <= lanes or channels * W_shape[2] * W_shape[3] < FEW_TERMS)
+    margin = last_row - first_row + 1 - out_rows
+    band = max(1, min(out_rows, COPIED_ELEMENTS // (channels * pitch) - margin))
     # From a row of the copied image to the next, from a channel to the next.
     row, plane = (pitch, (band + margin) * pitch) if in_planes else (channels * pitch, pitch)
     phases, terms, places = [], [], []
@@ -130,12 +130,12 @@ def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, a
         left=-first_column, pitch=pitch, row_step=steps[0], column_step=steps[1],
         first_row=first_row, last_row=last_row, filters=filters,
         W_group=W_shape[0] // groups * W_shape[1] * W_shape[2] * W_shape[3], W_filter=W_filter,
-        out_rows=max(p.size for p in axes[0]), out_columns=out_columns,
+        out_rows=out_rows, out_columns=out_columns,
         out_plane=out_size[0] * out_size[1], out_row=out_size[1] * out_steps[0], out_column=out_steps[1],
         in_planes=in_planes, copied_rows=band + margin, band=band,
     )  # fmt: skip
-    table = _pieces(band, out_columns, pitch, lanes) if in_planes else np.array(phases, np.int64)
-    return plan, table, np.concatenate(terms, axis=1), np.array(places, np.int64)
+    pieces = [_pieces(band, out_columns, pitch, lanes)] if in_planes else []
+    return plan, np.array(phases, np.int64), *pieces, np.concatenate(terms, axis=1), np.array(places, np.int64)
 
 
 def _pieces(rows, columns, pitch, lanes):

@@ -157,6 +157,7 @@ def test_nan_and_infinity_come_out_where_they_went_in(k, poison):
     Geometry(5, 3, 5, (9, 9), pad=(1, 1)),
     Geometry(3, 20, 40, (9, 17), pad=(1, 1), stride=(2, 1)),
     Geometry(1, 40, 20, (40, 33), groups=2),
+    Geometry(1, 3, 20, (17, 9), stride=(2, 2)),
 ], ids=str)  # fmt: skip
 def test_the_same_for_any_number_of_threads(geometry, monkeypatch):
     arrays = geometry.arrays("float32")
@@ -177,3 +178,4 @@ def test_copies_of_parts_of_large_images(k, pad):
     check(k, Geometry(1, 70, 17, (60, 40), pad=pad, stride=(2, 1)), "float64")
     check(k, Geometry(1, 17, 70, (60, 40), pad=pad), "float64")
     check(k, Geometry(1, 70, 5, (60, 40), pad=pad), "float64")
+    check(k, Geometry(1, 3, 170, (60, 40), pad=pad, stride=(1, 2)), "float64")
