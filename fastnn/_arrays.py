@@ -237,7 +237,7 @@ def check_labels(labels: Array, classes: int, who: str) -> None:
         return
     # Seen as unsigned, a negative index is a huge one: one comparison for both bounds.
     if labels.size and labels.view(np.uintp).max() >= classes:
-        bad = labels[labels.view(np.uintp) >= classes][0]
+        bad = int(labels[labels.view(np.uintp) >= classes][0])
         raise ValueError(f"{who}: t must hold class indices in [0, {classes}), got {bad}")
 
 

@@ -26,6 +26,7 @@ from ._checkpoint import (
     unpack,
 )
 from ._device import on_gpu, to_cpu, xp_of
+from .layers import SoftmaxWithLoss
 from .layers.layer import can_skip_input_gradient
 from .optimizer import has_rule
 from .serialize import load_arrays, save_arrays
@@ -382,3 +383,10 @@ def check_validation(where: str, validation: Any, model: Any) -> tuple[Any, Any]
     if not hasattr(model, "accuracy"):
         raise TypeError(f"{where}: validation needs a model with accuracy(x, t); {type(model).__name__} has none")
     return check_data(where, "validation x", validation[0], "validation t", validation[1])
+
+
+def check_labels_on_gpu(model: Any, x: Any, t: Any) -> None:
+    """Raise ValueError for labels out of range, once for all steps, none of which waits to find out."""
+    loss_layer = getattr(model, "loss_layer", None)
+    if isinstance(loss_layer, SoftmaxWithLoss) and t.dtype.kind in "iu" and t.ndim == 1 and hasattr(model, "predict"):
+        loss_layer.check_labels(t.astype(np.intp), model.predict(x[:1]).shape[-1])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._compiled_training import CompiledTraining
-from ._device import xp_of
+from ._device import on_gpu, xp_of
 from ._training import (
     Model,
     Optimizer,
@@ -24,6 +24,7 @@ from ._training import (
     check_count,
     check_counts,
     check_data,
+    check_labels_on_gpu,
     check_max_grad,
     check_model,
     check_validation,
@@ -167,6 +168,8 @@ class Trainer(TrainingLoop):
         at = self._progress
         fast = CompiledTraining.of(self.model, self.optimizer, max_grad, data, labels) if self.compiled else None
         if fast is None:
+            if on_gpu(data):
+                check_labels_on_gpu(self.model, data, labels)
             take_x, take_t = _row_taker(data, batch_size), _row_taker(labels, batch_size)
 
         def epoch() -> Iterator[Any]:

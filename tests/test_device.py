@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastnn
+import fastnn.np
 from fastnn import config
 from fastnn._warmup import EXAMPLES
 from fastnn.functions import cross_entropy_error, relu_grad, sigmoid, softmax, step_function, sum_squared_error
@@ -234,11 +235,12 @@ def test_training_is_that_of_the_cpu(gpu, compiled):
     assert_allclose(losses[1], losses[0], rtol=1e-9)
 
 
-def test_labels_are_checked_once_a_fit(gpu):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_labels_are_checked_once_a_fit(gpu, compiled):
     x, t = batch()
     t[3] = 7
     net = two_layers().to("cuda")
-    trainer = Trainer(net, SGD())
+    trainer = Trainer(net, SGD(), compiled=compiled)
     with pytest.raises(ValueError, match=r"t must hold class indices in \[0, 3\), got 7"):
         trainer.fit(gpu.asarray(x), gpu.asarray(t), max_epoch=1, batch_size=4, verbose=False)
 

@@ -130,8 +130,12 @@ class SoftmaxWithLoss(Loss):
             _rows(x), t, weight, self._label_smoothing, self._ignore_index, _rows(dx)
         )
         if not on_gpu(x) and not math.isfinite(loss):  # what wrong labels lead to, among other things
-            check_labels(t if self._ignore_index is None else t[t != self._ignore_index], x.shape[-1], _WHO)
+            self.check_labels(t, x.shape[-1])
         return loss
+
+    def check_labels(self, t: Array, classes: int) -> None:
+        """Raise ValueError for a label out of range, or not finite: on a GPU `forward` does not wait to find out."""
+        check_labels(t if self._ignore_index is None else t[t != self._ignore_index], classes, _WHO)
 
 
 def _rows(x: Array) -> Array:

@@ -288,11 +288,13 @@ __device__ inline long long batches_in_order(const Batch &batch, long long batch
     return result;
 }
 
-// t or t_rows, order, numbers: null where there are none. y, g, losses_of_rows, squares: memory for one batch.
+// numbers: a row for each step; or null, and the six that follow are those of all steps. t or t_rows, order: null
+// where there are none. y, g, losses_of_rows, squares: memory for one batch.
 extern "C" __global__ void __launch_bounds__(512)
     mlp_train(const long long *table, long long stages, const scalar *x, const long long *t, const scalar *t_rows,
-              const long long *order, long long n, long long asked, long long rule, const scalar *numbers,
-              long long number_rows, long long number_columns, double max_norm, scalar *y, scalar *g,
+              const long long *order, long long n, long long asked, long long rule, bool update,
+              const scalar *numbers, long long number_columns, scalar decay, scalar keep, scalar first, scalar second,
+              scalar third, scalar fourth, double max_norm, scalar *y, scalar *g,
               scalar *losses_of_rows, double *squares, long long tasks, double *losses) {
     const cooperative_groups::grid_group grid = cooperative_groups::this_grid();
     const Stage *stage = (const Stage *)table;
@@ -300,7 +302,7 @@ extern "C" __global__ void __launch_bounds__(512)
     // Neighbouring tiles go to different blocks.
     const long long task = threadIdx.x / 32 * (long long)gridDim.x + blockIdx.x,
                     all_warps = (long long)gridDim.x * warps;
-    const bool clip = numbers && max_norm > 0;
+    const bool clip = update && max_norm > 0;
     Batch batch = {x, t, t_rows, order, 0, n};
     const long long batches = batches_in_order(batch, asked, stage[count - 1].out);
     if (blockIdx.x == 0)  // of steps that are not done
@@ -309,9 +311,10 @@ extern "C" __global__ void __launch_bounds__(512)
         rows_pass(stage, count, batch, y, g, losses_of_rows);
         grid.sync();
 
-        const scalar *row = numbers + min(number, number_rows - 1) * number_columns;
-        const auto read = [&](int i) { return numbers && i < number_columns ? row[i] : scalar(0); };
-        const Numbers by = {read(0), read(1), {read(2), read(3), read(4), read(5)}};
+        const scalar *row = numbers + number * number_columns;
+        const auto read = [&](int i) { return i < number_columns ? row[i] : scalar(0); };
+        const Numbers by = numbers ? Numbers{read(0), read(1), {read(2), read(3), read(4), read(5)}}
+                                   : Numbers{decay, keep, {first, second, third, fourth}};
         for (long long i = task; i < tasks; i += all_warps) {
             const Tile tile(stage, count, i);
             scalar sum[at_most_rows];
@@ -322,7 +325,7 @@ extern "C" __global__ void __launch_bounds__(512)
                 if (!tile.has(r)) continue;
                 tile.gradient(r) = sum[r];
                 square += (double)sum[r] * sum[r];
-                if (numbers && !clip) tile.update(r, sum[r], (int)rule, by);
+                if (update && !clip) tile.update(r, sum[r], (int)rule, by);
             }
             if (clip) {
                 square = warp_sum(square);

@@ -11,7 +11,7 @@ import cupy
 import numpy as np
 
 from ._launch import kernel, multiprocessors
-from .optimizer import RULES
+from .optimizer import NUMBERS, RULES
 
 # Columns of the table: as the struct Stage of mlp.cu.
 IN, OUT, W_AT, W_ROW, W_COLUMN, B_AT, DW_AT, DB_AT, ACTIVATION, BEFORE, TASKS_BEFORE, W_STATES, B_STATES = (
@@ -96,10 +96,13 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
     N = batch_size rows are the one batch. numbers: of NumPy, as for `optimizer_update`, a row for each batch or one for
     all; or (0, 0) for gradients only. max_norm: of all gradients together; 0.0 for no clipping. losses: float64.
     """
-    numbers_there = cupy.asarray(numbers) if numbers.size else 0
     optional = (a if a.size else 0 for a in (t, t_rows, order))
-    sizes = batch_size, len(losses), plan.rule, numbers_there, *numbers.shape, float(max_norm)
-    arguments = (plan.table, len(plan.table), x, *optional, *sizes, *workspace, plan.tasks, losses)
+    update, of_each = numbers.size > 0, len(numbers) > 1
+    of_all = numbers[0] if len(numbers) == 1 else numbers[:0].ravel()  # go along with the launch
+    of_all = (*of_all, *[x.dtype.type(0)] * (NUMBERS - len(of_all)))
+    by = update, cupy.asarray(numbers) if of_each else 0, numbers.shape[1], *of_all
+    how = batch_size, len(losses), plan.rule, *by, float(max_norm)
+    arguments = (plan.table, len(plan.table), x, *optional, *how, *workspace, plan.tasks, losses)
     _launch("mlp_train", x.dtype, multiprocessors(), arguments)
     return len(losses)
 
