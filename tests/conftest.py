@@ -15,9 +15,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.no_device = ""
-    if config.getoption("device") == "cuda" and kernels.gpu_problem():
-        config.no_device = simulate_gpu()
+    if config.getoption("device") == "cuda" and kernels.gpu_problem() and (problem := simulate_gpu()):
+        raise pytest.UsageError(f"--device cuda: {problem}")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -29,8 +28,6 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def device(pytestconfig):
     """``"cpu"`` or ``"cuda"``."""
-    if pytestconfig.no_device:
-        pytest.skip(pytestconfig.no_device)
     return pytestconfig.getoption("device")
 
 

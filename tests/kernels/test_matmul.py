@@ -8,6 +8,7 @@ from tests.tolerances import TOL
 
 # N, D, F
 SHAPES = [(1, 1, 1), (1, 784, 10), (30, 2, 10), (100, 784, 50), (17, 33, 65), (5, 1025, 3), (257, 300, 311)]
+SHAPES += [(70, 12, 66), (130, 12, 130)]  # tiles of a GPU
 LAYOUTS = {"rows": lambda W: W, "columns": np.asfortranarray, "view": lambda W: np.pad(W, 3)[3:-3, 3:-3]}
 
 

@@ -87,7 +87,8 @@ struct Exchange {
 };
 
 struct Warp {
-    std::vector<std::unique_ptr<Exchange>> exchanges;
+    Exchange exchanges[8];  // plain arrays: ThreadSanitizer would look into the functions of a std::vector
+    int used = 0;
     char order;  // address: a name for ThreadSanitizer, as are those below
 };
 
@@ -203,7 +204,7 @@ UNWATCHED inline void begin_block(Block &b, uint3 index) {
     b.index = index;
     const int poison = reversed ? 0x7e : 0xff;  // 8.5e37 as a float, or NaN
     memset(shared_memory().first, poison, shared_memory().second);
-    memset(b.dynamic_shared.data(), poison, b.dynamic_shared.size());
+    std::fill(b.dynamic_shared.begin(), b.dynamic_shared.end(), char(poison));
     const unsigned threads = block_size.volume();
     b.warps.clear();
     b.warps.resize((threads + 31) / 32);
@@ -383,13 +384,18 @@ UNWATCHED inline const uint64_t *exchange(unsigned mask, uint64_t bits) {
     Warp &warp = *fiber->warp;
     if (!(mask >> fiber->lane & 1)) fail("warp function: the calling lane is not in its own mask");
     Exchange *e = nullptr;
-    for (auto &other : warp.exchanges) {
-        if (other->mask == mask)
-            e = other.get();
-        else if (other->arrived && (other->mask & mask))
+    for (int i = 0; i < warp.used; i++) {
+        Exchange &other = warp.exchanges[i];
+        if (other.mask == mask)
+            e = &other;
+        else if (other.arrived && (other.mask & mask))
             fail("warp function: lanes disagree on the mask");
     }
-    if (!e) e = warp.exchanges.emplace_back(new Exchange{mask}).get();
+    if (!e) {
+        if (warp.used == 8) fail("warp function: more masks than the simulator has room for");
+        e = &warp.exchanges[warp.used++];
+        e->mask = mask;
+    }
     TSAN(__tsan_release(&warp.order);)
     uint64_t *slots = e->slots[e->generation % 2];
     slots[fiber->lane] = bits;

@@ -5,7 +5,8 @@ arrays and do not become any by themselves; RawModule compiles CUDA C with g++ a
 their arguments. ``counts`` tells what would have waited for a GPU: copies between it and the host.
 
 SIMULATOR_SANITIZE=address or thread: kernels are compiled with AddressSanitizer and UBSan, or with ThreadSanitizer,
-whose library must have been loaded first (LD_PRELOAD). SIMULATOR_CACHE: a folder for what was compiled.
+whose library must have been loaded first (LD_PRELOAD). SIMULATOR_DROP=name:3 takes barrier 3 from the source whose
+first kernel has that name (see ../barriers.py). SIMULATOR_CACHE: a folder for what was compiled.
 """
 
 # ruff: noqa: SIM905 (lists of names read well as words)
@@ -33,8 +34,7 @@ uint8, uint16, uint32, uint64, bool_ = np.uint8, np.uint16, np.uint32, np.uint64
 dtype, newaxis, inf, nan, pi = np.dtype, np.newaxis, np.inf, np.nan, np.pi
 
 _libc = ctypes.CDLL(None)
-_libc.aligned_alloc.restype = ctypes.c_void_p
-_libc.aligned_alloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+_libc.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
 _libc.free.argtypes = [ctypes.c_void_p]
 
 
@@ -45,8 +45,10 @@ def _allocate(shape, dtype, order="C"):
         raise ValueError(f"Unsupported dtype {dtype}")  # as CuPy
     shape = tuple(map(operator.index, shape)) if isinstance(shape, tuple | list) else (operator.index(shape),)
     size = math.prod(shape) * dtype.itemsize
-    address = _libc.aligned_alloc(256, size or 1)
-    memory = (ctypes.c_byte * size).from_address(address)
+    address = ctypes.c_void_p()
+    if _libc.posix_memalign(ctypes.byref(address), 256, size or 1):
+        raise MemoryError
+    memory = (ctypes.c_byte * size).from_address(address.value)
     weakref.finalize(memory, _libc.free, address)
     values = np.frombuffer(memory, dtype) if size else np.empty(0, dtype)
     values.view(np.uint8)[...] = 0xFF  # NaN
@@ -345,7 +347,8 @@ _SANITIZERS = {
     "address": "-O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-sanitize=vptr",
     "thread": "-O1 -fsanitize=thread",
 }
-_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
+KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
+BARRIER = re.compile(r"^(?!\s*//)\s*(?:__syncthreads|__syncwarp|grid\.sync)\(\);", re.MULTILINE)
 _ENTRIES = """
 extern "C" __attribute__((visibility("default"))) const char *launch_{0}(
     const unsigned *grid, const unsigned *block, size_t shared, void **arguments, int cooperative) {{
@@ -360,7 +363,11 @@ def _compiled(code, options):
     header = (Path(__file__).parent.parent / "cuda_on_cpu.h").resolve()
     flags = [*_FLAGS.split(), *_SANITIZERS[os.environ.get("SIMULATOR_SANITIZE", "")].split()]
     flags += [option for option in options if option != "--fmad=false"]  # as it is here
-    names = _KERNEL.findall(code)
+    names = KERNEL.findall(code)
+    dropped_from, _, dropped = os.environ.get("SIMULATOR_DROP", "").partition(":")
+    if dropped_from == names[0]:
+        begin, end = list(BARRIER.finditer(code))[int(dropped)].span()
+        code = code[:begin] + ";" + code[end:]
     code = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", r"\1 *\2 = (\1 *)dynamic_shared_memory;", code)
     code = f'#include "{header}"\n#line 1 "kernels.cu"\n{code}{"".join(_ENTRIES.format(name) for name in names)}'
     key = hashlib.sha256(repr((code, header.read_text(), flags)).encode()).hexdigest()[:24]
