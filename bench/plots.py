@@ -98,12 +98,12 @@ def roofline(records: Records, machine: dict[str, Any]) -> Any:
                 x = [r["bytes"] if ax is left else r["flops"] / r["bytes"] for r in some]
                 y = [(r["bytes"] if ax is left else r["flops"]) / r["median"] / 1e9 for r in some]
                 ax.plot(x, y, MARKERS[i], color=COLORS[i], **look)
-    for level, text in ((copy, "memory"), (cached, "second-level cache")):
-        left.axhline(level, color=INK, linewidth=1.2)
-        note = f"copying, {text}: {level:.0f} GB/s"
-        left.annotate(note, (1.0, 1.04 * level), xycoords=("axes fraction", "data"), fontsize=8, ha="right", color=INK)
+    for level, line, text in ((cached, "--", "second-level cache"), (copy, "-", "memory")):
+        left.axhline(level, color=INK, linewidth=1.2, linestyle=line, label=f"copying, {text}: {level:.0f} GB/s")
     reach = np.logspace(0, 3, 200)
-    right.plot(reach, np.minimum(peak, copy * reach), color=INK, linewidth=1.2, label="copying, memory")
+    right.plot(
+        reach, np.minimum(peak, copy * reach), color=INK, linewidth=1.2, label=f"copying, memory: {copy:.0f} GB/s"
+    )
     right.annotate(f"multiply-adds: {peak:.0f} GFLOP/s", (1000, peak * 1.05), fontsize=8, color=INK, ha="right")
     for ax in (left, right):
         ax.set_xscale("log")
