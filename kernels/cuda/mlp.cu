@@ -150,7 +150,7 @@ __device__ __forceinline__ void stage_forward(const Stage &stage, int count, con
 __device__ inline scalar exponentials(const scalar *x, long long classes, scalar &m, scalar *out) {
     const int lane = threadIdx.x % 32;
     scalar sum = 0;
-    m = -INFINITY;
+    m = __int_as_float(0xff800000);  // -infinity; NVRTC has no names for it and NaN
     for (long long c = lane; c < classes; c += 32) m = fmax(m, x[c]);
     m = warp_max(m);
     for (long long c = lane; c < classes; c += 32) {
@@ -306,7 +306,7 @@ extern "C" __global__ void __launch_bounds__(512)
     Batch batch = {x, t, t_rows, order, 0, n};
     const long long batches = batches_in_order(batch, asked, stage[count - 1].out);
     if (blockIdx.x == 0)  // of steps that are not done
-        for (long long i = batches + threadIdx.x; i < asked; i += threads) losses[i] = NAN;
+        for (long long i = batches + threadIdx.x; i < asked; i += threads) losses[i] = __int_as_float(0x7fc00000);
     for (long long number = 0; number < batches; number++, batch.first += n) {
         rows_pass(stage, count, batch, y, g, losses_of_rows);
         grid.sync();

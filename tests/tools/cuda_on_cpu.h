@@ -43,6 +43,10 @@ void __tsan_release(void *order);
 
 // ---- the language ----
 
+#undef INFINITY  // NVRTC has none of these
+#undef NAN
+#undef HUGE_VAL
+
 #define __global__
 #define __device__
 #define __host__

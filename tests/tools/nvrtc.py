@@ -10,16 +10,26 @@ from pathlib import Path
 @functools.cache
 def library():
     """The compiler's library: of the package nvidia-cuda-nvrtc, or of the system; None where there is none."""
-    names = ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"]
-    if spec := importlib.util.find_spec("nvidia"):
-        for folder in spec.submodule_search_locations:
-            names[:0] = sorted(str(path) for path in Path(folder).glob("**/libnvrtc.so*"))
-    for name in names:
+    for name in [*map(str, _packaged("libnvrtc.so*")), "libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"]:
         try:
             return ctypes.CDLL(name)
         except OSError:
             continue
     return None
+
+
+@functools.cache
+def headers():
+    """The folders of CUDA's headers, from NVIDIA's packages; empty where there are none."""
+    return [folder for path in _packaged("cooperative_groups.h") for folder in (path.parent, path.parent / "cccl")]
+
+
+def _packaged(name):
+    """Where a file is in NVIDIA's packages."""
+    spec = importlib.util.find_spec("nvidia")
+    return (
+        sorted(path for folder in spec.submodule_search_locations for path in Path(folder).rglob(name)) if spec else []
+    )
 
 
 def resources(source, options):
