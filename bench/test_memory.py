@@ -53,5 +53,6 @@ def test_step_memory(benchmark, arena, case):
     benchmark.group = f"memory: {case.name}, {case.dtype}"
     command = [sys.executable, "-c", STEPS.replace("{case!r}", repr(case))]
     done = benchmark.pedantic(subprocess.run, (command,), {"check": True, "capture_output": True, "text": True})
-    benchmark.extra_info = arena.keep("memory", case.name, case.dtype, "fastnn, compiled", float(done.stdout))
-    benchmark.extra_info["goals"] = {MEGABYTES: 2.0}
+    record = arena.keep("memory", case.name, case.dtype, "fastnn, compiled", float(done.stdout))
+    record["goals"] = {MEGABYTES: 2.0}
+    benchmark.extra_info.update(record)  # the dict that pytest-benchmark took note of

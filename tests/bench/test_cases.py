@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import peers
+from bench import peers, report
 from bench.loops import LOOPS, RUNS
 from bench.networks import NETWORKS, Training
 from bench.ops import OPS
@@ -97,6 +97,16 @@ def test_a_wrong_kernel_fails_its_benchmark(tmp_path):
     code, out = run_pytest("bench", "--benchmark-disable", "-q", "-k", which, "-p", "broken_affine", folder=tmp_path)
     assert code == 1 and "1 failed, 1 passed" in out, out  # backward is right
     assert "fastnn, layers, affine forward, 100 x 784 x 50 float32: AssertionError: result 0 is off by 1e+02" in out
+
+
+def test_what_is_measured_in_new_processes_is_saved(tmp_path):
+    pytest.importorskip("pytest_benchmark")
+    saved = tmp_path / "run.json"
+    code, out = run_pytest("bench", "--benchmark-only", f"--benchmark-json={saved}", "-q", "-k", "import and alone")
+    assert code == 0, out
+    (record,), machine = report.load([saved])
+    assert (record["kind"], record["case"]) == ("startup", "Python alone") and 0 < record["median"] < 10
+    assert machine["roofline"]["flops"]["float32"] > 0 and machine["commit"]
 
 
 def test_plain_pytest_runs_no_benchmark_and_benchmark_only_no_test():
