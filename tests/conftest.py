@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start background jobs; tests press Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("device") == "cuda" and kernels.gpu_problem() and (problem := simulate_gpu()):
         raise pytest.UsageError(f"--device cuda: {problem}")
 
