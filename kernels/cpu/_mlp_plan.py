@@ -89,8 +89,12 @@ def address_or_0(a):
 
 @jit
 def share(rows, part, parts):
-    """Where the share of a part begins; of at most rows // MIN_ROWS parts, so that each has enough."""
-    return rows * part // parts
+    """Where the share of a part begins: at a multiple of MIN_ROWS, and never fewer before the end.
+
+    So the rows left over at the end are the same for any number of parts: few rows are summed in another order.
+    """
+    units = rows // MIN_ROWS
+    return rows if part == parts else units * part // parts * MIN_ROWS
 
 
 @jit
