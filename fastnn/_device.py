@@ -37,7 +37,15 @@ def in_gpu_memory(x: Any) -> bool:
 
 
 def to_gpu(x: Any) -> Array:
-    """`x` as a CuPy array: itself, the same memory where it is on the GPU already, else a copy."""
+    """`x` as a CuPy array: a copy of a NumPy array; itself, or the same memory, where it is on the GPU already.
+
+    Book 2, ``common/util.py``. Takes arrays of other libraries as well, such as PyTorch's and JAX's.
+
+    Raises
+    ------
+    RuntimeError
+        Where no GPU can be used, saying why.
+    """
     xp = kernels.get("cuda").xp
     if on_gpu(x):
         return x
@@ -47,7 +55,18 @@ def to_gpu(x: Any) -> Array:
 
 
 def to_cpu(x: Any) -> Array:
-    """`x` as a NumPy array: itself, or a copy of what is on the GPU."""
+    """`x` as a NumPy array: itself, or a copy of what is on the GPU, which waits for what computes it.
+
+    Book 2, ``common/util.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.util import to_cpu
+    >>> x = np.zeros(3)
+    >>> to_cpu(x) is x
+    True
+    """
     if on_gpu(x) or in_gpu_memory(x):
         return kernels.get("cuda").xp.asnumpy(to_gpu(x))
     return np.asarray(x)

@@ -224,8 +224,10 @@ class TrainingLoop:
                     said = eval_interval is None  # an epoch whose lines verbose=n left out ends without one as well
                     for losses in epoch():
                         # On a GPU nothing is waited for: not float(), and one sum for all.
-                        total = losses.sum() if on_gpu(losses) else sum(losses, start=at.total_loss)
-                        at.total_loss = at.total_loss + total if on_gpu(losses) else total
+                        if on_gpu(losses):
+                            at.total_loss = at.total_loss + losses.sum()
+                        else:
+                            at.total_loss = sum(losses, start=at.total_loss)
                         at.loss_count += len(losses)
                         at.iteration += len(losses)
                         if eval_interval is not None and (at.iteration - 1) % eval_interval == 0:

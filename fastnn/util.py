@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _device
-from ._device import Array, address
+from ._device import Array, address, to_cpu, to_gpu
 
 __all__ = ["clip_grads", "col2im", "im2col", "remove_duplicate", "to_cpu", "to_gpu"]
 
@@ -78,35 +77,6 @@ def remove_duplicate(params: Sequence[Array], grads: Sequence[Array]) -> tuple[l
             first, strides = seen[key]
             kept_grads[first] += g if p.strides == strides else g.T
     return kept_params, kept_grads
-
-
-def to_gpu(x: Any) -> Array:
-    """`x` as a CuPy array: a copy of a NumPy array; itself, or the same memory, where it is on the GPU already.
-
-    Book 2, ``common/util.py``. Takes arrays of other libraries as well, such as PyTorch's and JAX's.
-
-    Raises
-    ------
-    RuntimeError
-        Where no GPU can be used, saying why.
-    """
-    return _device.to_gpu(x)
-
-
-def to_cpu(x: Any) -> Array:
-    """`x` as a NumPy array: itself, or a copy of what is on the GPU, which waits for what computes it.
-
-    Book 2, ``common/util.py``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastnn.util import to_cpu
-    >>> x = np.zeros(3)
-    >>> to_cpu(x) is x
-    True
-    """
-    return _device.to_cpu(x)
 
 
 def im2col(input_data: Array, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0) -> Array:
