@@ -1,8 +1,8 @@
 """Optimizers: ``update(params, grads)`` for lists (book 2) and for mappings by name (book 1).
 
-The formulas are those of the book's common/optimizer.py, number for number, but that states which decay become 0 rather
-than subnormal (below 1.2e-38 in float32): a step on such numbers takes three times as long. Beyond them: weight decay,
-clipping, AdamW, and a state that can be saved.
+The formulas are those of the book's common/optimizer.py, number for number, but that 0 takes the place of subnormal
+numbers (below 1.2e-38 in float32) and of states near them: a step on such numbers takes three times as long. Beyond
+them: weight decay, clipping, AdamW, and a state that can be saved.
 """
 
 import math

@@ -20,7 +20,7 @@ _ENDING = 15
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
-_MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
+MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
 
 _DONE, _NEEDS_THREADS, _UNWRITABLE = 0, 1, 2
 _inline = register_jitable(inline="always")
@@ -49,7 +49,7 @@ def grid(m, n, panel, threads):
     """Divide C among threads into (parts of rows, parts of columns): the smallest shares; of those the squarest."""
     best = (1, 1)
     best_size, best_edges = m * (n + panel), m + n
-    for row_parts in range(1, max(1, min(threads, m // _MIN_ROWS)) + 1):
+    for row_parts in range(1, max(1, min(threads, m // MIN_ROWS)) + 1):
         column_parts = min(threads // row_parts, max(1, n // panel))
         rows = (m + row_parts - 1) // row_parts
         columns = ((n + panel - 1) // panel + column_parts - 1) // column_parts * panel

@@ -11,6 +11,7 @@ from numba import carray
 
 from ._gemm import SCRATCH_BYTES, compiled_product
 from ._jit import jit
+from ._matrices import MIN_ROWS
 from ._tile import address, itemsize
 from ._update import compiled_update
 from .optimizer import compiled_rule
@@ -24,7 +25,6 @@ COLUMNS = 15
 NONE, RELU, SIGMOID = range(3)
 _ACTIVATIONS = {None: NONE, "relu": RELU, "sigmoid": SIGMOID}
 
-MIN_ROWS = 4  # of a share: fewer would be summed in another order (see _gemm.py)
 PREDICT_ROWS = 224  # at a time: their activations stay in the second-level cache
 
 

@@ -12,7 +12,7 @@ from numba import types
 
 from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, PACK_B_ROWS, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
 from ._jit import c_function, jit
-from ._matrices import grid, share_of
+from ._matrices import MIN_ROWS, grid, share_of
 from ._mlp_activation import activate, activate_in_place, activation_gradient
 from ._mlp_loss import loss_and_gradient
 from ._mlp_plan import (
@@ -21,7 +21,6 @@ from ._mlp_plan import (
     BEFORE,
     ENGINE,
     IN,
-    MIN_ROWS,
     NONE,
     OUT,
     RELU,

@@ -7,6 +7,7 @@ from numba import types
 
 from ._gemm import STORE
 from ._jit import c_function, jit
+from ._matrices import MIN_ROWS
 from ._mlp_plan import (
     B_AT,
     B_STATE,
@@ -15,7 +16,6 @@ from ._mlp_plan import (
     DW_AT,
     ENGINE,
     IN,
-    MIN_ROWS,
     OUT,
     RULE,
     UPDATE,

@@ -427,6 +427,8 @@ def _number(value, value_64=None):
 
 zero_of, one_of, infinity_of, nan_of = (_number(value) for value in (0.0, 1.0, math.inf, math.nan))
 smallest_normal_of = _number(2.0**-126, 2.0**-1022)
+smallest_root_of = _number(2.0**-63, 2.0**-511)  # of the smallest normal number
+least_state_of = _number(2.0**-116, 2.0**-1012)
 
 
 @intrinsic

@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 
 from ._jit import EXACT, c_function, jit
-from ._tile import call, itemsize, load, one_of, store
+from ._tile import call, itemsize, load, one_of, smallest_normal_of, store, zero_of
 
 PIECE = 4096  # elements
 _DECAY, _KEEP, _OF_RULE = range(3)  # among the numbers; those of the rule begin at _OF_RULE
@@ -48,8 +48,11 @@ def _multiply(a, count, factor):
 
 @jit(fastmath=EXACT)
 def _add_decay(out, grad, param, count, decay):
+    zero, limit = zero_of(decay), smallest_normal_of(decay) / abs(decay)  # below it the product would be subnormal
     for i in range(count):
-        store(out, i, load(grad, i, decay) + decay * load(param, i, decay))
+        p = load(param, i, decay)
+        p = zero if abs(p) < limit else p
+        store(out, i, load(grad, i, decay) + decay * p)
 
 
 @jit
@@ -63,9 +66,10 @@ def _update(rule, param, row, step, grad, first, second, rows, columns, rate, nu
     decay, keep = load(numbers, _DECAY, rate), load(numbers, _KEEP, rate)
     if step == 1 and row == columns:
         rows, columns = 1, rows * columns
+    piece = PIECE if decay == 0 else PIECE // 4  # what lies in scratch memory stays in the first-level cache, too
     for i in range(rows):
-        for j in range(0, columns, PIECE):
-            n, at = min(PIECE, columns - j), (i * columns + j) * size
+        for j in range(0, columns, piece):
+            n, at = min(piece, columns - j), (i * columns + j) * size
             p, g = param + (i * row + j * step) * size, grad + at
             strided = p
             if rate < one:

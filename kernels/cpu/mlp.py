@@ -18,12 +18,12 @@ from numba import carray, prange, types
 
 from ._gemm import SCRATCH_BYTES
 from ._jit import c_function, jit
+from ._matrices import MIN_ROWS
 from ._mlp_at_once import prediction_at_once, step_at_once
 from ._mlp_loss import labels_fit, sum_in_order
 from ._mlp_plan import (
     DONE,
     IN,
-    MIN_ROWS,
     OUT,
     PREDICT_PASS,
     PREDICT_ROWS,

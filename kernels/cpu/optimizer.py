@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange, types
 
 from ._jit import EXACT, c_function, jit, parallel_twin, run
-from ._tile import call, itemsize, smallest_normal_of, zero_of
+from ._tile import call, itemsize, least_state_of, smallest_root_of, zero_of
 from ._update import PIECE, clipping_rate, compiled_update, sum_of_squares
 
 # Columns of the table, one row a parameter: addresses (0 where there is no such state) and the number of elements.
@@ -28,9 +28,15 @@ _ALIGNMENT = 16
 
 
 @jit(fastmath=EXACT)
-def _normal(x):
-    """x, or 0 instead of a subnormal number."""
-    return zero_of(x) if abs(x) < smallest_normal_of(x) else x
+def _state(x):
+    """x, or 0 where it is near the subnormal numbers: so is what it loses in a step, which is multiplied, too."""
+    return zero_of(x) if abs(x) < least_state_of(x) else x
+
+
+@jit(fastmath=EXACT)
+def _root(x):
+    """x, or 0 where its square would be subnormal: asked before, since squaring is what would take 150 cycles."""
+    return zero_of(x) if abs(x) < smallest_root_of(x) else x
 
 
 def _sgd(count, param, grad, _first, _second, numbers):
@@ -42,36 +48,39 @@ def _sgd(count, param, grad, _first, _second, numbers):
 def _momentum(count, param, grad, v, _second, numbers):
     lr, momentum = numbers[0], numbers[1]
     for i in range(count):
-        v[i] = _normal(momentum * v[i] - lr * grad[i])
+        v[i] = _state(momentum * v[i] - lr * grad[i])
         param[i] += v[i]
 
 
 def _nesterov(count, param, grad, v, _second, numbers):
     lr, momentum, momentum_squared, lr_of_grad = numbers[0], numbers[1], numbers[2], numbers[3]
     for i in range(count):
-        v[i] = _normal(momentum * v[i] - lr * grad[i])
+        v[i] = _state(momentum * v[i] - lr * grad[i])
         param[i] = param[i] + momentum_squared * v[i] - lr_of_grad * grad[i]
 
 
 def _adagrad(count, param, grad, h, _second, numbers):
     lr, epsilon = numbers[0], numbers[1]
     for i in range(count):
-        h[i] += grad[i] * grad[i]
+        g = _root(grad[i])
+        h[i] += g * g
         param[i] -= lr * grad[i] / (math.sqrt(h[i]) + epsilon)
 
 
 def _rmsprop(count, param, grad, h, _second, numbers):
     lr, decay_rate, new, epsilon = numbers[0], numbers[1], numbers[2], numbers[3]
     for i in range(count):
-        h[i] = _normal(decay_rate * h[i] + new * grad[i] * grad[i])
+        g = _root(grad[i])
+        h[i] = _state(decay_rate * h[i] + new * g * g)
         param[i] -= lr * grad[i] / (math.sqrt(h[i]) + epsilon)
 
 
 def _adam(count, param, grad, m, v, numbers):
     lr, new_m, new_v, epsilon = numbers[0], numbers[1], numbers[2], numbers[3]
     for i in range(count):
-        m[i] = _normal(m[i] + new_m * (grad[i] - m[i]))
-        v[i] = _normal(v[i] + new_v * (grad[i] * grad[i] - v[i]))
+        g = _root(grad[i])
+        m[i] = _state(m[i] + new_m * (grad[i] - m[i]))
+        v[i] = _state(v[i] + new_v * (g * g - v[i]))
         param[i] -= lr * m[i] / (math.sqrt(v[i]) + epsilon)
 
 

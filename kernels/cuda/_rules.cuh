@@ -10,9 +10,9 @@ struct Numbers {
 
 __device__ constexpr int states_of(int rule) { return rule == sgd ? 0 : rule == adam ? 2 : 1; }
 
-// x, or 0 instead of a subnormal number; NaN stays NaN.
-__device__ inline scalar normal(scalar x) {
-    return fabs(x) < scalar(sizeof(scalar) == 4 ? 1.17549435e-38 : 2.2250738585072014e-308) ? scalar(0) : x;
+// x, or 0 below 1024 times the smallest normal number; NaN stays NaN. Squares may be subnormal: they cost a GPU nothing.
+__device__ inline scalar state(scalar x) {
+    return fabs(x) < scalar(1024) * scalar(sizeof(scalar) == 4 ? 1.17549435e-38 : 2.2250738585072014e-308) ? scalar(0) : x;
 }
 
 // One step of parameter p, whose gradient is g, with its states: a is v, h or m, and b is Adam's v.
@@ -23,11 +23,11 @@ __device__ inline void apply(int rule, scalar &p, scalar g, scalar &a, scalar &b
     switch (rule) {
         case sgd: p -= lr * g; break;
         case momentum:
-            a = normal(second * a - lr * g);
+            a = state(second * a - lr * g);
             p += a;
             break;
         case nesterov:
-            a = normal(second * a - lr * g);
+            a = state(second * a - lr * g);
             p = p + third * a - fourth * g;
             break;
         case adagrad:
@@ -35,12 +35,12 @@ __device__ inline void apply(int rule, scalar &p, scalar g, scalar &a, scalar &b
             p -= lr * g / (sqrt(a) + second);
             break;
         case rmsprop:
-            a = normal(second * a + third * g * g);
+            a = state(second * a + third * g * g);
             p -= lr * g / (sqrt(a) + fourth);
             break;
         case adam:
-            a = normal(a + second * (g - a));
-            b = normal(b + third * (g * g - b));
+            a = state(a + second * (g - a));
+            b = state(b + third * (g * g - b));
             p -= lr * a / (sqrt(b) + fourth);
             break;
     }

@@ -4,8 +4,9 @@ The rules, and the order of their operations: Deep Learning from Scratch 1, sect
 a rule is applied, gradients are scaled down, in place, to a joint norm of max_norm (book 2, section 6.1.4), and
     grad + decay · param      takes the place of the gradient (weight decay as an L2 penalty),
     keep · param              that of the parameter (decoupled: Loshchilov, Hutter, ICLR 2019).
-States that decay (v, h, m) are 0 where they would become subnormal, smaller than 1.2e-38 in float32, where CPUs compute
-slowly and gradients of exactly 0 would leave them: no parameter above that moves otherwise than by the book's rules.
+CPUs compute slowly with subnormal numbers, below 1.2e-38 in float32, which gradients that vanish, or all but, would
+leave for good. So 0 stands for squares of gradients and decay · param where those would be subnormal, and for states
+that decay (v, h, m) up to 1024 times that: no parameter but the tiniest moves otherwise than by the book's rules.
 numbers: decay, keep, and those of the rule. Arrays of one shape each, any number of axes.
 """
 
@@ -15,7 +16,17 @@ import numpy as np
 
 
 def _flush(state):
-    state[np.abs(state) < np.finfo(state.dtype).tiny] = 0
+    state[np.abs(state) < 1024 * np.finfo(state.dtype).tiny] = 0
+
+
+def _at_least(limit, x):
+    """x, or 0 where it is below the limit."""
+    return np.where(np.abs(x) < limit, 0, x)
+
+
+def _root(x):
+    """x, or 0 where its square would be subnormal."""
+    return _at_least(np.sqrt(np.finfo(x.dtype).tiny), x)
 
 
 def sgd(param, grad, lr):
@@ -40,14 +51,14 @@ def nesterov(param, grad, v, lr, momentum, momentum_squared, lr_of_grad):
 
 def adagrad(param, grad, h, lr, epsilon):
     """Duchi, Hazan, Singer, JMLR 12 (2011)."""
-    h += grad * grad
+    h += _root(grad) ** 2
     param -= lr * grad / (np.sqrt(h) + epsilon)
 
 
 def rmsprop(param, grad, h, lr, decay_rate, new, epsilon):
     """Tieleman, Hinton, Coursera (2012); new = 1 - decay_rate."""
     h *= decay_rate
-    h += new * grad * grad
+    h += new * _root(grad) * _root(grad)
     _flush(h)
     param -= lr * grad / (np.sqrt(h) + epsilon)
 
@@ -55,7 +66,7 @@ def rmsprop(param, grad, h, lr, decay_rate, new, epsilon):
 def adam(param, grad, m, v, lr, new_m, new_v, epsilon):
     """Kingma, Ba, ICLR 2015; lr = that of step t, with the correction of the bias; new = 1 - beta."""
     m += new_m * (grad - m)
-    v += new_v * (grad * grad - v)
+    v += new_v * (_root(grad) ** 2 - v)
     _flush(m)
     _flush(v)
     param -= lr * m / (np.sqrt(v) + epsilon)
@@ -85,7 +96,7 @@ def optimizer_update(plan, numbers, max_norm):
         if rate < 1:
             grad *= rate
         if decay != 0:
-            grad = grad + decay * param
+            grad = grad + decay * _at_least(np.finfo(param.dtype).tiny / abs(decay), param)
         if keep != 1:
             param *= keep
         plan.rule(param, grad, *state, *rest)

@@ -130,24 +130,25 @@ def test_any_network(k, kinds, sizes, n, dtype, label_kind, transposed, seed):
 
 @pytest.mark.parametrize("dtype", TOL)
 @pytest.mark.parametrize(
-    "network",
+    ("network", "n"),
     [
-        mlp(100, 70, 33, 10),
-        mlp(300, 128, 64, activation="sigmoid"),
-        mlp(510, 530, 520, 10),  # shares out columns
+        (mlp(100, 70, 33, 10), 50),
+        (mlp(300, 100, 10), 100),
+        (mlp(300, 128, 64, activation="sigmoid"), 50),
+        (mlp(510, 530, 520, 10), 50),  # shares out columns
     ],
     ids=str,
 )
 @pytest.mark.parametrize("max_norm", [0.0, 0.1])
-def test_threads_do_not_change_a_bit(network, dtype, max_norm, monkeypatch):
+def test_threads_do_not_change_a_bit(network, n, dtype, max_norm, monkeypatch):
     monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", 0)
     results = []
     for threads in range(1, kernels.get_num_threads() + 1):
         own = stages(*network, dtype)
-        x = np.random.default_rng(0).standard_normal((150, network[0][0])).astype(dtype)
-        t, t_rows = labels(150, network[0][-1], "indices", dtype)
+        x = np.random.default_rng(0).standard_normal((3 * n, network[0][0])).astype(dtype)
+        t, t_rows = labels(3 * n, network[0][-1], "indices", dtype)
         with kernels.threads(threads):
-            losses = train(cpu, own, x, t, t_rows, np.random.default_rng(0).permutation(150), 50, max_norm=max_norm)
+            losses = train(cpu, own, x, t, t_rows, np.random.default_rng(0).permutation(3 * n), n, max_norm=max_norm)
         results.append([losses, *(a for stage in own for a in stage if isinstance(a, np.ndarray))])
     for result in results[1:]:
         for a, b in zip(result, results[0], strict=True):

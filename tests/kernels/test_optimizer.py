@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn import kernels
-from fastnn.kernels import ref
+from fastnn.kernels import cpu, ref
 from fastnn.kernels.cpu import optimizer
 from tests.tolerances import TOL
 
@@ -59,7 +59,7 @@ def test_the_same_bits_as_numpy(k, rule, dtype, shapes, decay, keep, seed):
 @pytest.mark.parametrize("dtype", TOL)
 @pytest.mark.parametrize("rule", ["momentum", "nesterov", "rmsprop", "adam"])
 def test_states_decay_to_zero_not_to_subnormal_numbers(k, rule, dtype):
-    smallest = np.finfo(dtype).tiny
+    smallest = 1024 * np.finfo(dtype).tiny
     start = np.array([1.001, -1.001, 1.5, 2.5, np.nan, np.inf], dtype) * smallest
     for room in (k, ref):
         states = [tuple(start.copy() for _ in range(RULES[rule][0]))]
@@ -70,6 +70,27 @@ def test_states_decay_to_zero_not_to_subnormal_numbers(k, rule, dtype):
             assert_array_equal(state[:2], 0)
             assert state[3] > 0
             assert np.isnan(state[4]) and not np.isfinite(state[5])
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("rule", ["adagrad", "rmsprop", "adam"])
+def test_squares_and_decay_are_not_subnormal(rule, dtype):
+    """Of a gradient that is all but 0, and of such a parameter. Infinity and NaN go through. (A GPU need not do so.)"""
+    tiny = np.finfo(dtype).tiny
+    grads = np.array([0.7, -1e4, np.inf, np.nan], dtype) * np.sqrt(tiny)
+    results = []
+    for room in (cpu, ref):
+        with np.errstate(all="ignore"):
+            states = [tuple(np.zeros(4, dtype) for _ in range(RULES[rule][0]))]
+            of_grads = update(room, rule, ([np.ones(4, dtype)], [grads.copy()], states), steps=1)
+            params = np.array([9.9, -10.1, np.inf, np.nan], dtype) * tiny
+            of_decay = update(room, "sgd", ([params], [np.zeros(4, dtype)], [()]), decay=0.1, steps=1)
+        results.append([*of_grads, *of_decay])
+    for a, b in zip(*results, strict=True):
+        assert_array_equal(a, b)
+    *_, squares, decayed, _ = results[0]
+    assert squares[0] == 0 < squares[1]
+    assert_array_equal(decayed[:2] == np.array([9.9, -10.1], dtype) * tiny, [True, False])
 
 
 @pytest.mark.parametrize("dtype", TOL)
