@@ -23,12 +23,12 @@ nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=c
 "$python" -m fastnn info
 
 step "tests on the GPU"
-"$python" -m pytest -q --device cuda tests/kernels tests/test_device.py
+"$python" -m pytest -q --device cuda tests/kernels tests/test_device.py tests/test_captured.py
 
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck synccheck; do
         step "compute-sanitizer $tool"
-        compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" -m pytest -q --device cuda tests/test_device.py
+        compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" -m pytest -q --device cuda tests/test_device.py tests/test_captured.py
     done
 else
     step "compute-sanitizer is not installed: left out"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrays import Array
-from ._device import is_plain, to_cpu
+from ._device import to_cpu, xp_of
 from .compiled import CompiledStep, compile
 from .models import Network
 
@@ -30,16 +30,15 @@ class CompiledTraining:
 
     def __init__(self, step: CompiledStep, x: Array, labels: Array) -> None:
         self._step, self._x, self._labels = step, x, labels
-        self._direct = x.ndim == 2 and x.dtype == step.dtype and is_plain(x)
+        self._direct = step.reads(x)
 
     @classmethod
     def of(cls, model: Any, optimizer: Any, max_grad: float | None, x: Any, t: Any) -> CompiledTraining | None:
         """None where the model, the optimizer or the data must be left to the layers."""
         try:
             step = compile(model, optimizer, max_grad)
-            if x.ndim > 2 and x.flags.c_contiguous:
-                x = x.reshape(len(x), -1)
-            labels = step.labels(t, len(x))  # checked here once for all
+            x = step.rows(x)
+            labels = step.labels(t, x)  # checked here once for all
             step.data(x[:1], labels[:1])  # whether samples fit the network, one stands for all
         except (TypeError, ValueError, AttributeError) as reason:
             _LOGGER.debug("Trainer: layer by layer (%s)", reason)
@@ -73,7 +72,8 @@ class CompiledTraining:
             if self._direct:
                 losses = self._step.steps(self._x, self._labels, rows, batch_size)
             else:
-                x, labels = self._step.data(self._x[rows], self._labels[rows])
+                there = xp_of(self._x).asarray(rows)
+                x, labels = self._step.data(self._x[there], self._labels[there])
                 losses = self._step.steps(x, labels, np.arange(len(rows)), batch_size)
             done += count
             while len(losses):

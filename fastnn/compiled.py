@@ -16,14 +16,14 @@ from ._arrays import (
     is_transposed,
     kernels_for,
 )
-from ._device import is_plain, xp_of
+from ._device import is_plain, on_gpu, xp_of
 from ._random import random_source
 from .layers import Affine, MatMul, Relu, Sigmoid, SoftmaxWithLoss
 from .optimizer import SGD, Optimizer, has_rule
 
 __all__ = ["CompiledPrediction", "CompiledStep", "compile"]
 
-_WHO = "fastnn.compile"
+WHO = "fastnn.compile"
 _INTP = np.dtype(np.intp)
 _ACTIVATIONS = {Relu: "relu", Sigmoid: "sigmoid"}
 
@@ -57,7 +57,8 @@ def compile(model: Any, optimizer: Optimizer | None = None, max_grad: float | No
     Returns
     -------
     CompiledStep or CompiledPrediction
-        ``step(x, t) -> loss``, or ``predict(x) -> scores``.
+        ``step(x, t) -> loss``, or ``predict(x) -> scores``. For a model on a GPU that is large, or has other layers or
+        another loss of fastnn: `CapturedStep` or `CapturedPrediction` of `fastnn._captured`, which serve likewise.
 
     Raises
     ------
@@ -80,42 +81,57 @@ def compile(model: Any, optimizer: Optimizer | None = None, max_grad: float | No
     >>> float((predict(x_test).argmax(axis=1) == t_test).mean()) > 0.9
     True
     """
-    if optimizer is None:
-        if max_grad is not None:
-            raise TypeError(f"{_WHO}: max_grad needs an optimizer")
-        return CompiledPrediction(model)
-    return CompiledStep(model, optimizer, max_grad)
+    if optimizer is None and max_grad is not None:
+        raise TypeError(f"{WHO}: max_grad needs an optimizer")
+    if any(on_gpu(p) for layer in layers_of(model) for p in getattr(layer, "params", ())):
+        from . import _captured
+
+        if _captured.is_for(model, training=optimizer is not None):
+            if optimizer is None:
+                return _captured.CapturedPrediction(model)
+            return _captured.CapturedStep(model, optimizer, max_grad)
+    return CompiledPrediction(model) if optimizer is None else CompiledStep(model, optimizer, max_grad)
+
+
+def layers_of(model: Any) -> list[Any]:
+    """A model's layers in order."""
+    layers = getattr(model, "layers", None)
+    if not layers:
+        raise CannotCompile(f"{WHO}: the model must have layers; {type(model).__name__} has none")
+    return list(layers.values() if hasattr(layers, "values") else layers)
+
+
+def loss_layer_of(model: Any) -> Any:
+    """A model's loss layer, by one of its names; None where it has none."""
+    names = ("loss_layer", "last_layer", "lastLayer")
+    return next((getattr(model, name) for name in names if hasattr(model, name)), None)
 
 
 class _Network:
     """The layers of a model as the kernels take them, followed as their arrays are exchanged."""
 
     def __init__(self, model: Any, optimizer: Optimizer | None) -> None:
-        layers = getattr(model, "layers", None)
-        if layers is None:
-            raise CannotCompile(f"{_WHO}: the model must have layers; {type(model).__name__} has none")
-        self._layers = list(layers.values() if hasattr(layers, "values") else layers)
+        self._layers = layers_of(model)
         for i, layer in enumerate(self._layers):
             if type(layer) not in (Affine, MatMul, Relu, Sigmoid):
                 raise CannotCompile(
-                    f"{_WHO}: layer {i} of {type(model).__name__} is a {type(layer).__name__}; "
+                    f"{WHO}: layer {i} of {type(model).__name__} is a {type(layer).__name__}; "
                     "Affine, MatMul, Relu and Sigmoid can be compiled"
                 )
         self._products = [layer for layer in self._layers if isinstance(layer, MatMul)]
         if not self._products:
-            raise CannotCompile(f"{_WHO}: {type(model).__name__} has no Affine or MatMul layer")
+            raise CannotCompile(f"{WHO}: {type(model).__name__} has no Affine or MatMul layer")
         if optimizer is not None:
-            names = ("loss_layer", "last_layer", "lastLayer")
-            loss = next((getattr(model, name) for name in names if hasattr(model, name)), None)
+            loss = loss_layer_of(model)
             if type(loss) is not SoftmaxWithLoss:
                 raise CannotCompile(
-                    f"{_WHO}: the loss_layer of {type(model).__name__} must be SoftmaxWithLoss, "
+                    f"{WHO}: the loss_layer of {type(model).__name__} must be SoftmaxWithLoss, "
                     f"got {type(loss).__name__}"
                 )
             if getattr(model, "weight_decay_lambda", 0):
-                raise CannotCompile(f"{_WHO}: {type(model).__name__} with weight_decay_lambda cannot be compiled")
+                raise CannotCompile(f"{WHO}: {type(model).__name__} with weight_decay_lambda cannot be compiled")
             if loss.options:
-                raise CannotCompile(f"{_WHO}: SoftmaxWithLoss with {', '.join(loss.options)} cannot be compiled")
+                raise CannotCompile(f"{WHO}: SoftmaxWithLoss with {', '.join(loss.options)} cannot be compiled")
         self._optimizer = optimizer or SGD()  # prediction does not ask for it
         self._describe()
 
@@ -134,17 +150,17 @@ class _Network:
         grads = [g for layer in self._products for g in layer.grads]
         dtypes = {a.dtype for a in (*params, *grads)}
         if len(dtypes) > 1:
-            raise CannotCompile(f"{_WHO}: parameters must be of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+            raise CannotCompile(f"{WHO}: parameters must be of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
         features = None
         for layer in self._products:
             if features not in (None, layer.W.shape[0]):
-                raise CannotCompile(f"{_WHO}: W of shape {layer.W.shape} follows a layer with {features} outputs")
+                raise CannotCompile(f"{WHO}: W of shape {layer.W.shape} follows a layer with {features} outputs")
             features = layer.W.shape[1]
         for i, p in enumerate(params):
             if not (is_plain(p) or (p.ndim == 2 and is_transposed(p))):
-                raise CannotCompile(f"{_WHO}: a parameter of shape {p.shape} and strides {p.strides} is not contiguous")
+                raise CannotCompile(f"{WHO}: a parameter of shape {p.shape} and strides {p.strides} is not contiguous")
             if any(xp_of(p).may_share_memory(p, q) for q in params[:i]):
-                raise CannotCompile(f"{_WHO}: parameters of shapes {p.shape} share memory")
+                raise CannotCompile(f"{WHO}: parameters of shapes {p.shape} share memory")
         self._watched = [(layer, layer.params[0], layer.params[-1]) for layer in self._products]
         self.params, self.dtype = params, params[0].dtype
         self.features, self.classes = self._products[0].W.shape[0], self._products[-1].W.shape[1]
@@ -177,17 +193,17 @@ class _Network:
             and len(x) > 0
         ):
             return x, (len(x),)
-        rows, lead = self._products[0]._as_rows(as_batch(x, _WHO))
+        rows, lead = self._products[0]._as_rows(as_batch(x, WHO))
         check_one_device(rows, self.params[0])
         return rows if rows.dtype is self.dtype else rows.astype(self.dtype), lead
 
     def labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
         """Checked labels: class indices (N,) or rows (N, C)."""
-        return as_labels(t, self._scores(lead), _WHO)
+        return as_labels(t, self._scores(lead), WHO)
 
     def labels_unread(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
         """The labels converted; their range, and NaN, are left to the kernel."""
-        return as_labels_unread(t, self._scores(lead), _WHO)
+        return as_labels_unread(t, self._scores(lead), WHO)
 
     def _scores(self, lead: tuple[int, ...]) -> Array:
         """What labels belong to; it has no memory of its own."""
@@ -206,9 +222,9 @@ class CompiledStep:
 
     def __init__(self, model: Any, optimizer: Optimizer, max_grad: float | None = None) -> None:
         if not has_rule(optimizer):
-            raise CannotCompile(f"{_WHO}: the optimizer must be of fastnn.optimizer, got {type(optimizer).__name__}")
+            raise CannotCompile(f"{WHO}: the optimizer must be of fastnn.optimizer, got {type(optimizer).__name__}")
         if max_grad is not None and not max_grad > 0:
-            raise ValueError(f"{_WHO}: max_grad must be positive or None, got {max_grad}")
+            raise ValueError(f"{WHO}: max_grad must be positive or None, got {max_grad}")
         self._optimizer = optimizer
         self._max_norm = 0.0 if max_grad is None else float(max_grad)
         self._network = _Network(model, optimizer)
@@ -278,7 +294,7 @@ class CompiledStep:
             (N // batch_size,) float64: the mean loss of each step.
         """
         if batch_size < 1:
-            raise ValueError(f"{_WHO}: batch_size must be at least 1, got {batch_size}")
+            raise ValueError(f"{WHO}: batch_size must be at least 1, got {batch_size}")
         rows, labels = self.data(x, t)
         return self.steps(rows, labels, random_source(rng).permutation(len(rows)), min(batch_size, len(rows)))
 
@@ -298,9 +314,17 @@ class CompiledStep:
         rows, lead = self._network.rows(x)
         return rows, self._network.labels(t, lead)
 
-    def labels(self, t: ArrayLike, n: int) -> Array:
-        """The labels of n samples, checked and converted once, for `steps`."""
-        return self._network.labels(t, (n,))
+    def labels(self, t: ArrayLike, x: Array) -> Array:
+        """The labels of samples x, checked and converted once, for `steps`."""
+        return self._network.labels(t, x.shape[:1])
+
+    def rows(self, x: Array) -> Array:
+        """x as (N, D), where that takes no copy."""
+        return x.reshape(len(x), -1) if x.ndim > 2 and x.flags.c_contiguous else x
+
+    def reads(self, x: Array) -> bool:
+        """Whether `steps` takes x as it lies."""
+        return x.ndim == 2 and x.dtype == self.dtype and is_plain(x)
 
     def steps(self, x: Array, labels: Array, order: Array, batch_size: int) -> Array:
         """One step for each whole batch of rows of `x` and `labels`, which are as `data` returns them.
@@ -330,12 +354,12 @@ class CompiledStep:
         network = self._network
         network.refresh()
         if not (x.shape == (len(labels), network.features) and x.dtype == network.dtype and is_plain(x)):
-            raise ValueError(f"{_WHO}: steps needs x and labels as data returns them, got x {x.dtype} {x.shape}")
+            raise ValueError(f"{WHO}: steps needs x and labels as data returns them, got x {x.dtype} {x.shape}")
         check_one_device(x, labels)
         if order.dtype is not _INTP or not order.flags.carray:
             order = np.require(order, np.intp, ["C", "A", "W"])
         if order.size < batch_size or np.maximum.reduce(order.view(np.uintp)) >= len(x):
-            raise ValueError(f"{_WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
+            raise ValueError(f"{WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
         self._prepare(batch_size)
         xp = network.kernels.xp
         order, losses = xp.asarray(order), xp.empty(len(order) // batch_size)
@@ -344,7 +368,7 @@ class CompiledStep:
         else:
             numbers, max_norm = self._no_numbers, 0.0
         if self._run(x, labels, order, batch_size, numbers, max_norm, losses) < len(losses):
-            raise ValueError(f"{_WHO}: steps needs labels as data returns them, got some out of range or not finite")
+            raise ValueError(f"{WHO}: steps needs labels as data returns them, got some out of range or not finite")
         return losses
 
     def _quick_labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
@@ -356,7 +380,7 @@ class CompiledStep:
                 if t.dtype.kind in "iu":
                     return np.require(t, _INTP, ["C", "A", "W"])
             if t.shape == (*lead, self._network.classes) and t.size > 1:
-                rows = as_floats(t, _WHO, "t")
+                rows = as_floats(t, WHO, "t")
                 return rows if rows.dtype is self._network.dtype else rows.astype(self._network.dtype)
         return self._network.labels_unread(t, lead)
 
@@ -435,7 +459,7 @@ class CompiledPrediction:
             out.shape == (*lead, network.classes) and out.dtype == network.dtype and is_plain(out)
         ):
             raise ValueError(
-                f"{_WHO}: out must be a contiguous {network.dtype} array of shape {(*lead, network.classes)}, got "
+                f"{WHO}: out must be a contiguous {network.dtype} array of shape {(*lead, network.classes)}, got "
                 + (f"{out.dtype} {out.shape}" if isinstance(out, xp.ndarray) else type(out).__name__)
             )
         if plan is not network.plan:

@@ -48,5 +48,22 @@ def xp(device):
 
 
 @pytest.fixture
+def gpu(device, xp):
+    """The module of arrays on the GPU."""
+    if device == "cpu":
+        pytest.skip("asks for --device cuda")
+    return xp
+
+
+@pytest.fixture
+def counts(gpu):
+    """What passed between the host and the simulated GPU; CuPy itself does not count."""
+    if not hasattr(gpu, "counts"):
+        pytest.skip("a real GPU is not watched")
+    gpu.counts.clear()
+    return gpu.counts
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)

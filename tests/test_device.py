@@ -23,23 +23,6 @@ from fastnn.util import clip_grads, remove_duplicate, to_cpu, to_gpu
 TOL = {"float32": {"rtol": 2e-5, "atol": 2e-6}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
 
 
-@pytest.fixture
-def gpu(device, xp):
-    """The module of arrays on the GPU."""
-    if device == "cpu":
-        pytest.skip("asks for --device cuda")
-    return xp
-
-
-@pytest.fixture
-def counts(gpu):
-    """What passed between the host and the simulated GPU; CuPy itself does not count."""
-    if not hasattr(gpu, "counts"):
-        pytest.skip("a real GPU is not watched")
-    gpu.counts.clear()
-    return gpu.counts
-
-
 def batch(seed=0, n=12):
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, 6)).astype("float32"), rng.integers(0, 3, n)

@@ -59,6 +59,10 @@ class Dropout(Layer):
         self.rng = random_source(rng)
         self._draw = self.rng.integers if hasattr(self.rng, "integers") else self.rng.randint
 
+    def next_seed(self) -> Any:
+        """Draw what the next forward in training depends on."""
+        return int(self._draw(0, 2**63 - 1, dtype=np.int64))
+
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
         """Drop, or in inference scale.
 
@@ -80,7 +84,7 @@ class Dropout(Layer):
             self._saved = None
             kept = x.dtype.type(1 if self.inverted else 1 - self.dropout_ratio)
             return kernels_for(x).xp.multiply(x, kept, out=out)
-        seed = int(self._draw(0, 2**63 - 1, dtype=np.int64))
+        seed = self.next_seed()
         kernels_for(x).dropout_forward(x, seed, self.dropout_ratio, out)
         self._saved = seed, x.shape, x.dtype
         return self._divided(out)

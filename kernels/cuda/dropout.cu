@@ -7,9 +7,13 @@ __device__ inline unsigned mix(unsigned h) {
     return h ^ h >> 15;
 }
 
-// The seed is high · 2^32 + low.
-extern "C" __global__ void dropout(const scalar *x, unsigned low, unsigned high, unsigned least, scalar *out,
-                                   long long n) {
+// seed: where it is read; or null, and it is high · 2^32 + low.
+extern "C" __global__ void dropout(const scalar *x, const long long *seed, unsigned low, unsigned high, unsigned least,
+                                   scalar *out, long long n) {
+    if (seed) {
+        low = (unsigned)*seed;
+        high = (unsigned)(*seed >> 32);
+    }
     const unsigned first = mix(low), second = mix(first ^ high);
     const auto drop = [=](scalar a, long long i) {
         return a * scalar(mix(mix((unsigned)i + first) ^ second) >= least);

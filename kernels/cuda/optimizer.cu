@@ -90,21 +90,25 @@ __device__ void update(const Chunk &chunk, scalar rate, const Numbers &numbers) 
     }
 }
 
-// rate: what clipping_rate has found, or null.
+// rate: what clipping_rate has found, or null. numbers: where they are read, so many; or null, and the six that follow
+// are taken.
 extern "C" __global__ void __launch_bounds__(256)
     optimizer_update(long long rule, const long long *table, const int *row_of, long long chunks, const scalar *rate,
-                     scalar decay, scalar keep, scalar first, scalar second, scalar third, scalar fourth) {
-    const Numbers numbers = {decay, keep, {first, second, third, fourth}};
+                     const scalar *numbers, long long count, scalar decay, scalar keep, scalar first, scalar second,
+                     scalar third, scalar fourth) {
+    const auto read = [&](int i) { return i < count ? numbers[i] : scalar(0); };
+    const Numbers by_rule = numbers ? Numbers{read(0), read(1), {read(2), read(3), read(4), read(5)}}
+                                    : Numbers{decay, keep, {first, second, third, fourth}};
     const scalar by = rate ? *rate : scalar(1);
     for (long long number = blockIdx.x; number < chunks; number += gridDim.x) {
         const Chunk chunk((const Parameter *)table, row_of, number);
         switch (rule) {
-            case sgd: update<sgd>(chunk, by, numbers); break;
-            case momentum: update<momentum>(chunk, by, numbers); break;
-            case nesterov: update<nesterov>(chunk, by, numbers); break;
-            case adagrad: update<adagrad>(chunk, by, numbers); break;
-            case rmsprop: update<rmsprop>(chunk, by, numbers); break;
-            case adam: update<adam>(chunk, by, numbers); break;
+            case sgd: update<sgd>(chunk, by, by_rule); break;
+            case momentum: update<momentum>(chunk, by, by_rule); break;
+            case nesterov: update<nesterov>(chunk, by, by_rule); break;
+            case adagrad: update<adagrad>(chunk, by, by_rule); break;
+            case rmsprop: update<rmsprop>(chunk, by, by_rule); break;
+            case adam: update<adam>(chunk, by, by_rule); break;
         }
     }
 }

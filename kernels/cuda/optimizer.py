@@ -1,7 +1,8 @@
 """Optimizers: one step of many parameters in one launch, or two with clipping. Formulas: kernels/ref/optimizer.py.
 
 Parameters, gradients and states (v, h, or m and v) are contiguous, all of one dtype, float32 or float64, on the device;
-numbers, of that dtype, on the host, where the optimizer has them: they go along with the launch.
+numbers, of that dtype, on the host, where the optimizer has them: they go along with the launch. Or they are on the
+device, and those are taken that are there when the kernel runs.
 """
 
 from typing import NamedTuple
@@ -56,7 +57,7 @@ def optimizer_plan(rule, params, grads, states):
 def optimizer_update(plan, numbers, max_norm):
     """One step of all parameters, and of their states; gradients change only where they are clipped.
 
-    numbers: 1-D, of NumPy. max_norm: of all gradients together; 0.0 for no clipping.
+    numbers: 1-D, of NumPy or CuPy. max_norm: of all gradients together; 0.0 for no clipping.
     """
     dtype, count = plan.rate.dtype, plan.chunks[2]
     if count == 0:
@@ -65,6 +66,7 @@ def optimizer_update(plan, numbers, max_norm):
         grid = (min(count, _MOST_SUMS),)
         arguments = (*plan.chunks, float(max_norm), plan.sums, plan.ended, plan.rate)
         kernel("optimizer", "clipping_rate", scalar=dtype)(grid, (_THREADS,), arguments)
+    place, numbers = ((numbers, len(numbers)), ()) if isinstance(numbers, cupy.ndarray) else ((0, 0), numbers)
     numbers = (*numbers, *[dtype.type(0)] * (NUMBERS - len(numbers)))
-    arguments = (plan.rule, *plan.chunks, plan.rate if max_norm > 0 else 0, *numbers)
+    arguments = (plan.rule, *plan.chunks, plan.rate if max_norm > 0 else 0, *place, *numbers)
     kernel("optimizer", "optimizer_update", scalar=dtype)((count,), (_THREADS,), arguments)

@@ -10,7 +10,6 @@ first kernel has that name (see ../barriers.py). SIMULATOR_CACHE: a folder for w
 """
 
 # ruff: noqa: SIM905 (lists of names read well as words)
-import collections
 import ctypes
 import hashlib
 import math
@@ -24,55 +23,70 @@ import types
 import weakref
 from pathlib import Path
 
+import cupy_streams as streams  # beside this file
 import numpy as np
-
-counts = collections.Counter()  # to_host, to_device, launches
+from cupy_streams import counts
 
 float16, float32, float64 = np.float16, np.float32, np.float64
 int8, int16, int32, int64, intp = np.int8, np.int16, np.int32, np.int64, np.intp
 uint8, uint16, uint32, uint64, bool_ = np.uint8, np.uint16, np.uint32, np.uint64, np.bool_
 dtype, newaxis, inf, nan, pi = np.dtype, np.newaxis, np.inf, np.nan, np.pi
 
-_libc = ctypes.CDLL(None)
-_libc.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-_libc.free.argtypes = [ctypes.c_void_p]
-
 
 def _allocate(shape, dtype, order="C"):
-    """Memory that begins where CuPy's does and ends exactly where it should, so that AddressSanitizer sees the end."""
+    """An array's values, and their memory."""
     dtype = np.dtype(dtype)
     if dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {dtype}")  # as CuPy
     shape = tuple(map(operator.index, shape)) if isinstance(shape, tuple | list) else (operator.index(shape),)
-    size = math.prod(shape) * dtype.itemsize
-    address = ctypes.c_void_p()
-    if _libc.posix_memalign(ctypes.byref(address), 256, size or 1):
-        raise MemoryError
-    memory = (ctypes.c_byte * size).from_address(address.value)
-    weakref.finalize(memory, _libc.free, address)
-    values = np.frombuffer(memory, dtype) if size else np.empty(0, dtype)
-    values.view(np.uint8)[...] = 0xFF  # NaN
-    return values.reshape(shape, order=order)
+    memory = streams.allocate(math.prod(shape) * dtype.itemsize)
+    return (memory.bytes().view(dtype) if memory.size else np.empty(0, dtype)).reshape(shape, order=order), memory
 
 
 def _values(a):
     """The operand of an operation on the device, which takes arrays of the device and scalars."""
     if isinstance(a, ndarray):
         return a._values
-    if isinstance(a, np.ndarray | list | tuple):
+    if isinstance(a, np.ndarray):
         raise TypeError(f"Unsupported type {type(a)}")  # as CuPy
-    return a
+    return type(a)(map(_values, a)) if isinstance(a, list | tuple) else a
 
 
-def _indices(key):
-    return tuple(map(_indices, key)) if isinstance(key, tuple) else key._values if isinstance(key, ndarray) else key
+def _arrays(*operands):
+    for a in operands:
+        if isinstance(a, list | tuple):
+            yield from _arrays(*a)
+        elif isinstance(a, ndarray):
+            yield a
 
 
-def _new(values):
-    """What an operation gave, as an array of the device."""
+def _view(values, memory):
     a = ndarray.__new__(ndarray)
-    a._values = values if isinstance(values, np.ndarray) else np.asarray(values)
+    a._values, a._memory = values, memory
     return a
+
+
+def _computed(compute, out, *operands):
+    """What compute() gives, by the current stream: in `out`, as a new array, or as a view of an operand."""
+    arrays = list(_arrays(*operands))
+    if out is None:
+        with np.errstate() if streams.at_once() else np.errstate(all="ignore"):  # then it is for the shape and dtype
+            values = np.asarray(compute())
+        for a in arrays:
+            if np.may_share_memory(values, a._values):
+                return _view(values, a._memory)
+        flags = values.flags
+        out = ndarray(values.shape, values.dtype, "F" if flags.f_contiguous and not flags.c_contiguous else "C")
+        if streams.at_once():
+            out._values[...] = values
+            return out
+    into = out._values
+
+    def write():
+        into[...] = compute()
+
+    streams.do(write, *(a._memory for a in (out, *arrays)))
+    return out
 
 
 class ndarray:
@@ -80,7 +94,7 @@ class ndarray:
     __hash__ = None
 
     def __init__(self, shape, dtype=float, order="C"):
-        self._values = _allocate(shape, dtype, order)
+        self._values, self._memory = _allocate(shape, dtype, order)
 
     def __array__(self, *args, **kwargs):
         raise TypeError(
@@ -96,7 +110,7 @@ class ndarray:
     itemsize = property(lambda self: self._values.itemsize)
     strides = property(lambda self: self._values.strides)
     flags = property(lambda self: self._values.flags)
-    T = property(lambda self: _new(self._values.T))
+    T = property(lambda self: _view(self._values.T, self._memory))
     base = property(lambda self: None if self._values.base is None else self)
     data = property(lambda self: types.SimpleNamespace(ptr=self._values.ctypes.data))
     device = property(lambda self: cuda.Device())
@@ -107,7 +121,7 @@ class ndarray:
         return {**{name: interface[name] for name in ("shape", "typestr", "data", "strides")}, "version": 3}
 
     def get(self, out=None):
-        counts["to_host"] += 1
+        streams.host_waits()
         values = self._values.copy()
         if out is None:
             return values
@@ -138,50 +152,48 @@ class ndarray:
         return len(self._values)
 
     def __getitem__(self, key):
-        return _new(self._values[_indices(key)])
+        values, key_values = self._values, _values(key)
+        return _computed(lambda: values[key_values], None, self, key)
 
     def __setitem__(self, key, value):
-        self._values[_indices(key)] = _values(value)
+        values, key_values, new = self._values, _values(key), _values(value)
+        streams.do(lambda: values.__setitem__(key_values, new), *(a._memory for a in _arrays(self, key, value)))
 
     def set(self, values):
-        counts["to_device"] += 1
         if not isinstance(values, np.ndarray) or values.dtype != self.dtype or values.shape != self.shape:
             raise ValueError(f"expected a NumPy array {self.dtype} {self.shape}")
-        self._values[...] = values
+        self._from_host(values)
+
+    def _from_host(self, values):
+        streams.forbid("a copy to the device")
+        counts["to_device"] += 1
+        into, values = self._values, values.copy()
+        streams.do(lambda: into.__setitem__(..., values), self._memory)
 
     def fill(self, value):
-        self._values.fill(_values(value))
+        values, value = self._values, _values(value)
+        streams.do(lambda: values.fill(value), self._memory)
 
 
 def _method(name):
-    def method(self, *args, **kwargs):
-        out = kwargs.pop("out", None)
-        result = getattr(self._values, name)(*map(_values, args), **{k: _values(v) for k, v in kwargs.items()})
-        if out is None:
-            return _new(result)
-        out[...] = _new(result)
-        return out
-
-    return method
-
-
-def _shape_method(name):
-    def method(self, *args, **kwargs):
-        return _new(getattr(self._values, name)(*args, **kwargs))
+    def method(self, *args, out=None, **kwargs):
+        values, args_values = self._values, _values(args)
+        return _computed(lambda: getattr(values, name)(*args_values, **kwargs), out, self, *args)
 
     return method
 
 
 def _in_place(name):
     def in_place(self, other):
-        getattr(self._values, f"__i{name}__")(_values(other))
+        values, other_values = self._values, _values(other)
+        streams.do(lambda: getattr(values, f"__i{name}__")(other_values), *(a._memory for a in _arrays(self, other)))
         return self
 
     return in_place
 
 
 for _name in ("repeat", "reshape", "transpose", "ravel", "view", "squeeze", "swapaxes", "astype", "copy", "flatten"):
-    setattr(ndarray, _name, _shape_method(_name))
+    setattr(ndarray, _name, _method(_name))
 for _name in ("sum", "mean", "max", "min", "all", "any", "argmax", "argmin", "dot", "clip", "take"):
     setattr(ndarray, _name, _method(_name))
 for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
@@ -195,12 +207,8 @@ for _name in "add sub mul truediv floordiv pow and or xor".split():
 
 def _function(name):
     def function(*args, out=None, **kwargs):
-        args = [[_values(a) for a in arg] if isinstance(arg, list | tuple) else _values(arg) for arg in args]
-        result = getattr(np, name)(*args, **kwargs)
-        if out is None:
-            return _new(result)
-        out[...] = _new(result)
-        return out
+        args_values = _values(args)
+        return _computed(lambda: getattr(np, name)(*args_values, **kwargs), out, *args)
 
     return function
 
@@ -245,14 +253,23 @@ def array(a, dtype=None, copy=True, order="K"):
             return a
         values = a._values
     elif interface := getattr(a, "__cuda_array_interface__", None):  # in this memory already
-        return _new(np.asarray(types.SimpleNamespace(__array_interface__=interface, kept=a)))
+        return _view(np.asarray(types.SimpleNamespace(__array_interface__=interface)), _Foreign(a))
     else:
-        counts["to_device"] += 1
         values = np.asarray(a)
     as_fortran = order in "KA" and values.flags.f_contiguous and not values.flags.c_contiguous
     new = ndarray(values.shape, values.dtype if dtype is None else dtype, "F" if as_fortran or order == "F" else "C")
-    new._values[...] = values
+    if isinstance(a, ndarray):
+        new[...] = a
+    else:
+        new._from_host(values)
     return new
+
+
+class _Foreign:
+    """Another library's array, as memory."""
+
+    def __init__(self, array):
+        self.array, self.owner = array, weakref.ref(self)
 
 
 def asarray(a, dtype=None, order="K"):
@@ -276,7 +293,7 @@ def may_share_memory(a, b):
 
 
 def _as_strided(a, shape, strides):
-    return _new(np.lib.stride_tricks.as_strided(a._values, shape, strides))
+    return _view(np.lib.stride_tricks.as_strided(a._values, shape, strides), a._memory)
 
 
 lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=_as_strided))
@@ -294,6 +311,7 @@ class RawModule:
 
     def get_function(self, name):
         if self._library is None:
+            streams.forbid("compiling")
             self._library = ctypes.CDLL(str(_compiled(self._code, self._options)))
         return _Kernel(self._library, name, self._cooperative)
 
@@ -313,9 +331,13 @@ class _Kernel:
         values = [self._argument(i, a, kind) for i, (a, kind) in enumerate(zip(args, self._types, strict=True))]
         addresses = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
         sizes = [(ctypes.c_uint * 3)(*(tuple(map(operator.index, size)) + (1, 1))[:3]) for size in (grid, block)]
-        error = self._launch(*sizes, ctypes.c_size_t(shared_mem), addresses, ctypes.c_int(self._cooperative))
-        if error:
-            raise RuntimeError(f"{self.name}: {error.decode()}")
+
+        def run(values=values):  # addresses are of these
+            error = self._launch(*sizes, ctypes.c_size_t(shared_mem), addresses, ctypes.c_int(self._cooperative))
+            if error:
+                raise RuntimeError(f"{self.name}: {error.decode()}")
+
+        streams.do(run, *(a._memory for a in _arrays(*args)))
 
     def _argument(self, i, value, kind):
         """As CuPy passes it: an array by its address, Python's int as 64 bits, its float as a double."""
@@ -384,29 +406,6 @@ def _compiled(code, options):
     return library
 
 
-class _Stream:
-    ptr = 0
-    null: "_Stream"
-
-    def __init__(self, non_blocking=False):
-        pass
-
-    def synchronize(self):
-        counts["to_host"] += 1
-
-    def use(self):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-
-_Stream.null = _Stream()
-
-
 class _Device:
     id = 0
     compute_capability = "90"
@@ -416,7 +415,7 @@ class _Device:
         pass
 
     def synchronize(self):
-        counts["to_host"] += 1
+        streams.synchronize_all()
 
     def __enter__(self):
         return self
@@ -426,5 +425,12 @@ class _Device:
 
 
 cuda = types.SimpleNamespace(
-    is_available=lambda: True, Device=_Device, Stream=_Stream, get_current_stream=lambda: _Stream.null
+    is_available=lambda: True,
+    Device=_Device,
+    Event=streams.Event,
+    Graph=streams.Graph,
+    MemoryPool=streams.MemoryPool,
+    Stream=streams.Stream,
+    get_current_stream=streams.current,
+    using_allocator=streams.using_allocator,
 )
