@@ -63,7 +63,7 @@ class Layer:
     def _add_param(self, value: ArrayLike, ndim: int) -> None:
         p = as_parameter(value, type(self).__name__, self.param_names[len(self.params)], ndim)
         self.params.append(p)
-        self.grads.append(xp_of(p).zeros_like(p))
+        self.grads.append(xp_of(p).zeros(p.shape, p.dtype))
 
     def _write_grads(self, kernel: Callable[..., None], dtype: np.dtype[Any]) -> None:
         """kernel(*grads); where it computes in another dtype than theirs, into arrays that are copied from."""

@@ -6,47 +6,56 @@ What a tile leaves, (pixels, filters), is transposed in the first-level cache on
 """
 
 import numpy as np
-from numba import prange
+from numba import carray
 from numba.extending import register_jitable
 
 from ._gemm import _round_up, _transpose
-from ._image_plan import COLUMNS, FIRST_ROW, OUT_AT, ROW_TERMS, ROWS, STRIPE_PIXELS, TAP_ROW, TAP_ROWS, TERMS_AT
-from ._image_tile import copy_row
-from ._jit import jit, parallel_twin
-from ._tile import TILE_ROWS, address, call, itemsize, keep, lanes, load, store, zero_of
+from ._image_plan import PHASE, STRIPE_PIXELS, band_rows, ceil_div
+from ._image_tile import as_pointer, copy_row
+from ._jit import jit
+from ._tile import TILE_ROWS, address, call, infinity_of, itemsize, keep, lanes, load, store, zero_of
 
 TERM_BYTES = 16
-COPY_BYTES = 512 * 1024  # of rows copied at once
 _ALIGNMENT = 64
 _inline = register_jitable(inline="always")
 
 
 @_inline
-def panels_of(filters, one):
-    """Panels of two vectors of filters; where one is enough for the last, it has one."""
-    return (filters + 2 * lanes(one) - 1) // (2 * lanes(one))
-
-
-@_inline
 def panel_width(panel, filters, one):
+    """Two vectors of filters; where one is enough for the last panel, it has one."""
     return lanes(one) if filters - panel * 2 * lanes(one) <= lanes(one) else 2 * lanes(one)
 
 
+@_inline
+def panel_bytes(task, one):
+    return (1 + task.term_count) * 2 * lanes(one) * itemsize(one)
+
+
 @jit
-def pack_filters(to, W, b, places, panel, plan, group, one):
+def pack_panel(task, group, panel, one):
     """A panel's bias, then its weights term by term: rows of one value for each filter, and zeros to fill vectors."""
+    plan = task.plan
     size, width, zero = itemsize(one), panel_width(panel, plan.filters, one), zero_of(one)
-    first = panel * 2 * lanes(one)
+    to = task.memory + (group * plan.panels + panel) * panel_bytes(task, one)
     for i in range(width):
-        f = first + i
+        f = panel * 2 * lanes(one) + i
         if f < plan.filters:
-            store(to, i, b[group * plan.filters + f] if b.size > 0 else zero)
-            W_f = address(W) + (group * plan.W_group + f * plan.W_filter) * size
-            for k in range(places.size):
-                store(to, (1 + k) * width + i, load(W_f, places[k], one))
+            store(to, i, load(task.b, group * plan.filters + f, one) if task.has_bias != 0 else zero)
+            W_f = task.W + (group * plan.W_group + f * plan.W_filter) * size
+            for k in range(task.term_count):
+                store(to, (1 + k) * width + i, load(W_f, load(task.places, k, 0), one))
         else:
-            for k in range(1 + places.size):
+            for k in range(1 + task.term_count):
                 store(to, k * width + i, zero)
+
+
+def pack(task, part, parts, one):
+    """The weights of all panels, as `convolve` reads them."""
+    task = carray(task, 1)[0]
+    panels = task.plan.panels
+    jobs = task.plan.groups * panels
+    for job in range(jobs * part // parts, jobs * (part + 1) // parts):
+        pack_panel(task, job // panels, job % panels, one)
 
 
 @jit
@@ -73,9 +82,10 @@ def store_stripe(out, tiles, turned, turned_row, filters, width, rows, columns, 
             for y in range(rows):
                 copy_row(to + y * plan.out_row * size, source + y * columns * size, 0, columns, columns, one)
         else:
+            out_row, out_column = plan.out_row, plan.out_column  # not read again after each store
             for y in range(rows):
                 for x in range(columns):
-                    store(to, y * plan.out_row + x * plan.out_column, load(source, y * columns + x, one))
+                    store(to, y * out_row + x * out_column, load(source, y * columns + x, one))
 
 
 @jit
@@ -84,19 +94,19 @@ def convolve_row(tile, plan, phase, y, terms, copy, copied, packed, vectors, to,
 
     copy: the image's rows from `copied` on. packed: see `pack_filters`.
     """
-    size, columns = itemsize(floor), phase[COLUMNS]
-    top = phase[FIRST_ROW] + y * plan.row_step
-    tap_row, taps_end = phase[TAP_ROW], phase[TAP_ROWS]
+    size, columns = itemsize(floor), phase.columns
+    top = phase.first_row + y * plan.row_step
+    tap_row, taps_end = phase.tap_row, phase.tap_rows
     taps_first = (-top + tap_row - 1) // tap_row if top < 0 else 0
     if top + (taps_end - 1) * tap_row >= plan.height:
         taps_end = (plan.height - 1 - top) // tap_row + 1 if top < plan.height else 0
-    depth = max(taps_end - taps_first, 0) * phase[ROW_TERMS]
+    depth = max(taps_end - taps_first, 0) * phase.row_terms
     width = vectors * lanes(floor)
-    weights = packed + (1 + phase[TERMS_AT] + taps_first * phase[ROW_TERMS]) * width * size
+    weights = packed + (1 + phase.terms_at + taps_first * phase.row_terms) * width * size
     place = copy + (top + taps_first * tap_row - copied) * plan.channels * plan.pitch * size
     # Tiles of equal height, or one row more: a last tile of few rows would be slow.
     highest = 2 * TILE_ROWS // vectors
-    tiles = (columns + highest - 1) // highest
+    tiles = ceil_div(columns, highest)
     height, taller = columns // tiles, columns % tiles
     x = 0
     for number in range(tiles):
@@ -120,80 +130,41 @@ def copied_rows(plan, y0, y1):
     return max(0, plan.first_row + y0 * plan.row_step), min(plan.height, last + 1)
 
 
-@_inline
-def most_copied_rows(plan, band):
-    """An upper bound of their number, for any `band` rows of outputs."""
-    return min(plan.height, plan.last_row - plan.first_row + 1 - (plan.out_rows - band) * plan.row_step)
-
-
-@_inline
-def band_rows(plan, images, jobs, one):
-    """How many rows of outputs share a copy of the image's rows: it fits the cache, and there are enough jobs."""
-    margin = plan.last_row - plan.first_row - (plan.out_rows - 1) * plan.row_step
-    fitting = COPY_BYTES // (plan.channels * plan.pitch * itemsize(one)) - margin
-    bands = (jobs + images * plan.groups - 1) // (images * plan.groups)
-    return max(1, min(fitting // plan.row_step, (plan.out_rows + bands - 1) // bands))
-
-
-@jit
-def convolve_jobs(tile, plan, phases, terms, x, packed, panel_bytes, band, first_job, end_job, floor, out):
-    """Some jobs, each a band of rows of a group of an image. (Inside of `prange` this would take Numba far longer.)"""
-    size, panels = x.itemsize, panels_of(plan.filters, floor)
-    bands = (plan.out_rows + band - 1) // band
-    copy_bytes = _round_up(most_copied_rows(plan, band) * plan.channels * plan.pitch * size, _ALIGNMENT)
-    pixels = _round_up(stripe_rows(plan.out_columns) * plan.out_columns, lanes(floor))
-    turned_row = (pixels // lanes(floor) | 1) * lanes(floor)
-    tiles_bytes = pixels * 2 * lanes(floor) * size
-    scratch = np.empty(copy_bytes + tiles_bytes + 2 * lanes(floor) * turned_row * size + _ALIGNMENT, np.uint8)
+def convolve(task, part, parts, one):
+    """A share of the jobs, each a band of rows of a group of an image."""
+    task = carray(task, 1)[0]
+    plan = task.plan
+    size, widest = itemsize(one), 2 * lanes(one)
+    floor = zero_of(one) if task.relu != 0 else -infinity_of(one)
+    phases = carray(as_pointer(task.phases), task.phase_count, PHASE)
+    band = band_rows(plan, task.images, parts)
+    bands = ceil_div(plan.out_rows, band)
+    jobs = task.images * plan.groups * bands
+    turned_row = (plan.pixels // lanes(one) | 1) * lanes(one)
+    scratch = np.empty((plan.copy_size + (plan.pixels + turned_row) * widest) * size + _ALIGNMENT, np.uint8)
     copy = _round_up(address(scratch), _ALIGNMENT)
-    tiles = copy + copy_bytes
-    turned = tiles + tiles_bytes
-    for job in range(first_job, end_job):
-        y0 = job % bands * band
-        y1 = min(plan.out_rows, y0 + band)
-        group = job // bands % plan.groups
-        n = job // bands // plan.groups
+    tiles = copy + plan.copy_size * size
+    turned = tiles + plan.pixels * widest * size
+    for job in range(jobs * part // parts, jobs * (part + 1) // parts):
+        y0, image = job % bands * band, job // bands  # `image`: of a group
+        y1, group = min(plan.out_rows, y0 + band), image % plan.groups
         first, end = copied_rows(plan, y0, y1)
-        image = address(x) + (n * plan.groups + group) * plan.channels * plan.height * plan.width * size
-        result = address(out) + (n * plan.groups + group) * plan.filters * plan.out_plane * size
-        copy_rows(copy, image, first, end, plan, floor)
-        for number in range(len(phases)):
+        copy_rows(copy, task.x + image * plan.channels * plan.height * plan.width * size, first, end, plan, one)
+        for number in range(task.phase_count):
             phase = phases[number]
-            columns = phase[COLUMNS]
+            columns = phase.columns
             stripe = stripe_rows(columns)
-            for panel in range(panels):
-                width = panel_width(panel, plan.filters, floor)
-                panel_terms = address(terms[width // lanes(floor) - 1]) + phase[TERMS_AT] * TERM_BYTES
-                filters = min(width, plan.filters - panel * 2 * lanes(floor))
-                weights = packed + (group * panels + panel) * panel_bytes
-                for s0 in range(y0, min(y1, phase[ROWS]), stripe):
-                    s1 = min(s0 + stripe, y1, phase[ROWS])
+            for panel in range(plan.panels):
+                width = panel_width(panel, plan.filters, one)
+                vectors, filters = width // lanes(one), min(width, plan.filters - panel * widest)
+                terms = task.terms + ((vectors - 1) * task.term_count + phase.terms_at) * TERM_BYTES
+                weights = task.memory + (group * plan.panels + panel) * panel_bytes(task, one)
+                plane = task.out + (image * plan.filters + panel * widest) * plan.out_plane * size
+                for s0 in range(y0, min(y1, phase.rows), stripe):
+                    s1 = min(s0 + stripe, y1, phase.rows)
                     for y in range(s0, s1):
-                        convolve_row(
-                            tile, plan, phase, y, panel_terms, copy, first, weights,
-                            width // lanes(floor), tiles + (y - s0) * columns * width * size, floor,
-                        )  # fmt: skip
-                    at = panel * 2 * lanes(floor) * plan.out_plane + phase[OUT_AT] + s0 * plan.out_row
-                    store_stripe(
-                        result + at * size, tiles, turned, turned_row, filters, width, s1 - s0, columns, plan, floor
-                    )
+                        to = tiles + (y - s0) * columns * width * size
+                        convolve_row(task.tile, plan, phase, y, terms, copy, first, weights, vectors, to, floor)
+                    to = plane + (phase.out_at + s0 * plan.out_row) * size
+                    store_stripe(to, tiles, turned, turned_row, filters, width, s1 - s0, columns, plan, one)
     keep(scratch)
-
-
-def _convolve(tile, plan, phases, terms, places, x, W, b, floor, out, threads):
-    panels = panels_of(plan.filters, floor)
-    panel_bytes = (1 + places.size) * 2 * lanes(floor) * x.itemsize
-    memory = np.empty(plan.groups * panels * panel_bytes + _ALIGNMENT, np.uint8)
-    packed = _round_up(address(memory), _ALIGNMENT)
-    for part in prange(plan.groups * panels):
-        pack_filters(packed + part * panel_bytes, W, b, places, part % panels, plan, part // panels, floor)
-
-    band = band_rows(plan, x.shape[0], threads, floor)
-    jobs = x.shape[0] * plan.groups * ((plan.out_rows + band - 1) // band)
-    for part in prange(threads):
-        first, end = jobs * part // threads, jobs * (part + 1) // threads
-        convolve_jobs(tile, plan, phases, terms, x, packed, panel_bytes, band, first, end, floor, out)
-    keep(memory)
-
-
-_serial, _parallel = jit(_convolve), parallel_twin(_convolve)

@@ -7,43 +7,53 @@ several phases, each is computed for as many pixels as the largest has, and spre
 """
 
 import numpy as np
-from numba import prange
+from numba import carray
+from numba.extending import register_jitable
 
 from ._convolve import _ALIGNMENT, TERM_BYTES
 from ._gemm import _round_up
-from ._image_plan import (
-    COLUMNS,
-    FIRST_ROW,
-    OUT_AT,
-    PIXEL_ROWS,
-    PIXEL_VECTORS,
-    ROW_TERMS,
-    ROWS,
-    TAP_ROWS,
-    TERMS_AT,
-)
-from ._image_tile import copy_row
-from ._jit import jit, parallel_twin
-from ._tile import address, call, itemsize, keep, lanes, load, store, zero_of
+from ._image_plan import PHASE, PIXEL_ROWS, PIXEL_VECTORS, band_rows, ceil_div
+from ._image_tile import as_pointer, copy_row
+from ._jit import jit
+from ._tile import address, call, infinity_of, itemsize, keep, lanes, load, store, zero_of
 
 PIECE_BYTES = 16
+_inline = register_jitable(inline="always")
+
+
+@_inline
+def panel_of(plan, panel):
+    """(the panel's first filter, how many it has)"""
+    first = plan.filters * panel // plan.panels
+    return first, plan.filters * (panel + 1) // plan.panels - first
+
+
+@_inline
+def packed_panel(task, group, panel, one):
+    """Where a panel's biases lie, and after them a column of PIXEL_ROWS weights for each term."""
+    number = group * task.plan.panels + panel
+    return task.memory + number * (1 + task.term_count) * PIXEL_ROWS * itemsize(one)
 
 
 @jit
-def panels_of(plan):
-    return (plan.filters + PIXEL_ROWS - 1) // PIXEL_ROWS
-
-
-@jit
-def pack_rows(to, W, b, places, first, count, plan, group, one):
-    """Of `count` filters: the biases, then a column of weights for each term."""
-    size = itemsize(one)
+def pack_panel(task, group, panel, one):
+    plan, size, to = task.plan, itemsize(one), packed_panel(task, group, panel, one)
+    first, count = panel_of(plan, panel)
     for i in range(count):
         f = first + i
-        store(to, i, b[group * plan.filters + f] if b.size > 0 else zero_of(one))
-        W_f = address(W) + (group * plan.W_group + f * plan.W_filter) * size
-        for k in range(places.size):
-            store(to, (1 + k) * PIXEL_ROWS + i, load(W_f, places[k], one))
+        store(to, i, load(task.b, group * plan.filters + f, one) if task.has_bias != 0 else zero_of(one))
+        W_f = task.W + (group * plan.W_group + f * plan.W_filter) * size
+        for k in range(task.term_count):
+            store(to, (1 + k) * PIXEL_ROWS + i, load(W_f, load(task.places, k, 0), one))
+
+
+def pack(task, part, parts, one):
+    """The weights of all panels, as `convolve` reads them."""
+    task = carray(task, 1)[0]
+    panels = task.plan.panels
+    jobs = task.plan.groups * panels
+    for job in range(jobs * part // parts, jobs * (part + 1) // parts):
+        pack_panel(task, job // panels, job % panels, one)
 
 
 @jit
@@ -59,95 +69,66 @@ def copy_planes(to, image, first, rows, plan, one):
 
 
 @jit
-def convolve_rows(tile, plan, phase, pieces, terms, copy, rows, packed, to, to_plane, floor):
+def convolve_rows(task, phase, group, copy, rows, to, to_plane, floor):
     """Rows of a phase's outputs, to one plane for each filter."""
-    size, width = itemsize(floor), PIXEL_VECTORS * lanes(floor)
-    panels, piece_count = panels_of(plan), pieces.shape[1]
-    start = copy + (phase[FIRST_ROW] - plan.first_row) * plan.pitch * size
-    depth, phase_terms = phase[TAP_ROWS] * phase[ROW_TERMS], address(terms) + phase[TERMS_AT] * TERM_BYTES
+    plan, size, width = task.plan, itemsize(floor), PIXEL_VECTORS * lanes(floor)
+    start = copy + (phase.first_row - plan.first_row) * plan.pitch * size
+    depth, terms = phase.tap_rows * phase.row_terms, task.terms + phase.terms_at * TERM_BYTES
     pixels = (rows - 1) * plan.pitch + plan.out_columns
     for p in range(0, pixels, width):
-        vectors = min(PIXEL_VECTORS, (pixels - p + lanes(floor) - 1) // lanes(floor))
-        p_pieces = address(pieces) + p // lanes(floor) * piece_count * PIECE_BYTES
-        for panel in range(panels):
-            first = plan.filters * panel // panels
-            count = plan.filters * (panel + 1) // panels - first
-            bias = packed + panel * PIXEL_ROWS * size * (1 + terms.shape[1])
-            weights = bias + (1 + phase[TERMS_AT]) * PIXEL_ROWS * size
+        vectors = min(PIXEL_VECTORS, ceil_div(pixels - p, lanes(floor)))
+        pieces = task.pieces + p // lanes(floor) * task.piece_count * PIECE_BYTES
+        for panel in range(plan.panels):
+            first, count = panel_of(plan, panel)
+            bias = packed_panel(task, group, panel, floor)
+            weights = bias + (1 + phase.terms_at) * PIXEL_ROWS * size
             call(
-                tile, count, vectors, depth, weights, start + p * size, phase_terms, to + first * to_plane * size,
-                to_plane, bias, p_pieces, piece_count, pixels - p, floor,
+                task.tile, count, vectors, depth, weights, start + p * size, terms, to + first * to_plane * size,
+                to_plane, bias, pieces, task.piece_count, pixels - p, floor,
             )  # fmt: skip
 
 
 @jit
-def spread_rows(out, sums, sums_plane, phase, rows, plan, one):
+def spread_rows(out, sums, phase, rows, plan, one):
     """Rows of a phase's outputs to their places, which lie apart."""
-    size = itemsize(one)
+    size, out_column = itemsize(one), plan.out_column
     for f in range(plan.filters):
         for y in range(rows):
             to = out + (f * plan.out_plane + y * plan.out_row) * size
-            source = sums + (f * sums_plane + y * plan.out_columns) * size
-            for x in range(phase[COLUMNS]):
-                store(to, x * plan.out_column, load(source, x, one))
+            source = sums + (f * plan.pixels + y * plan.out_columns) * size
+            for x in range(phase.columns):
+                store(to, x * out_column, load(source, x, one))
 
 
-@jit
-def convolve_jobs(tile, plan, phases, pieces, terms, x, packed, group_bytes, band, first_job, end_job, floor, out):
-    """Some jobs, each a band of rows of a group of an image."""
+def convolve(task, part, parts, one):
+    """A share of the jobs, each a band of rows of a group of an image."""
+    task = carray(task, 1)[0]
+    plan = task.plan
+    size, one_phase = itemsize(one), task.phase_count == 1
+    floor = zero_of(one) if task.relu != 0 else -infinity_of(one)
+    phases = carray(as_pointer(task.phases), task.phase_count, PHASE)
+    band = band_rows(plan, task.images, parts)
+    bands = ceil_div(plan.out_rows, band)
+    jobs = task.images * plan.groups * bands
+    first_job, end_job = jobs * part // parts, jobs * (part + 1) // parts
     if first_job >= end_job:
         return
-    size, one_phase = x.itemsize, len(phases) == 1
-    bands = (plan.out_rows + band - 1) // band
-    margin = plan.copied_rows - plan.band
-    # The last tile may read so much more, for sums that are not stored.
-    copied = plan.channels * plan.copied_rows * plan.pitch + PIXEL_VECTORS * lanes(floor)
-    sums_plane = 0 if one_phase else band * plan.out_columns
-    scratch = np.empty((copied + plan.filters * sums_plane) * size + _ALIGNMENT, np.uint8)
+    scratch = np.empty((plan.copy_size + plan.filters * plan.pixels) * size + _ALIGNMENT, np.uint8)
     copy = _round_up(address(scratch), _ALIGNMENT)
-    sums = copy + copied * size
-    for i in range(copied):  # memory as it comes may hold subnormal numbers, which are slow
-        store(copy, i, zero_of(floor))
+    sums = copy + plan.copy_size * size
+    for i in range(plan.copy_size):  # memory as it comes may hold subnormal numbers, which are slow
+        store(copy, i, zero_of(one))
     for job in range(first_job, end_job):
-        y0, image = job % bands * band, job // bands
+        y0, image = job % bands * band, job // bands  # `image`: of a group
         rows, group = min(band, plan.out_rows - y0), image % plan.groups
-        source = address(x) + image * plan.channels * plan.height * plan.width * size
-        copy_planes(copy, source, plan.first_row + y0, rows + margin, plan, floor)
-        result = address(out) + (image * plan.filters * plan.out_plane + y0 * plan.out_row) * size
-        weights = packed + group * group_bytes
-        for number in range(len(phases)):
+        source = task.x + image * plan.channels * plan.height * plan.width * size
+        copy_planes(copy, source, plan.first_row + y0, rows + plan.copied_rows - plan.band, plan, one)
+        out = task.out + (image * plan.filters * plan.out_plane + y0 * plan.out_row) * size
+        for number in range(task.phase_count):
             phase = phases[number]
-            if one_phase:
-                convolve_rows(
-                    tile, plan, phase, pieces, terms, copy, rows, weights, result, plan.out_plane, floor
-                )  # fmt: skip
-            else:
-                convolve_rows(tile, plan, phase, pieces, terms, copy, rows, weights, sums, sums_plane, floor)
-                here = min(rows, phase[ROWS] - y0)
-                spread_rows(result + phase[OUT_AT] * size, sums, sums_plane, phase, here, plan, floor)
+            to, to_plane = (out, plan.out_plane) if one_phase else (sums, plan.pixels)
+            convolve_rows(task, phase, group, copy, rows, to, to_plane, floor)
+            if not one_phase:
+                here = min(rows, phase.rows - y0)
+                spread_rows(out + phase.out_at * size, sums, phase, here, plan, one)
     keep(scratch)
-
-
-def _convolve_planes(tile, plan, phases, pieces, terms, places, x, W, b, floor, out, threads):
-    panels = panels_of(plan)
-    panel_bytes = (1 + places.size) * PIXEL_ROWS * x.itemsize
-    memory = np.empty(plan.groups * panels * panel_bytes, np.uint8)
-    packed = address(memory)
-    for part in range(plan.groups * panels):
-        first = plan.filters * (part % panels) // panels
-        count = plan.filters * (part % panels + 1) // panels - first
-        pack_rows(packed + part * panel_bytes, W, b, places, first, count, plan, part // panels, floor)
-
-    images = x.shape[0] * plan.groups
-    bands = max((plan.out_rows + plan.band - 1) // plan.band, (threads + images - 1) // images)
-    band = (plan.out_rows + bands - 1) // bands
-    jobs = images * ((plan.out_rows + band - 1) // band)
-    for part in prange(threads):
-        first_job, end_job = jobs * part // threads, jobs * (part + 1) // threads
-        convolve_jobs(
-            tile, plan, phases, pieces, terms, x, packed, panels * panel_bytes, band, first_job, end_job, floor, out
-        )  # fmt: skip
-    keep(memory)
-
-
-_serial, _parallel = jit(_convolve_planes), parallel_twin(_convolve_planes)

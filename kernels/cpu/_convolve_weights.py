@@ -6,14 +6,28 @@ the shapes decide, and they are added up in order: the result does not depend on
 """
 
 import numpy as np
-from numba import prange
+from numba import carray
+from numba.extending import register_jitable
 
-from ._convolve import _ALIGNMENT, band_rows, copied_rows, copy_rows, most_copied_rows, panel_width, panels_of
+from ._convolve import _ALIGNMENT, TERM_BYTES, copied_rows, copy_rows, panel_width
 from ._gemm import _round_up, _transpose
-from ._jit import jit, parallel_twin
+from ._image_plan import band_rows, ceil_div
+from ._jit import jit
 from ._tile import TILE_ROWS, address, call, infinity_of, itemsize, keep, lanes, load, one_element, store, zero_of
 
 JOBS = 16  # at least, if there are so many images: threads share them
+_inline = register_jitable(inline="always")
+
+
+@_inline
+def most_chunks(plan):
+    return ceil_div(JOBS, plan.groups * plan.panels)
+
+
+@_inline
+def chunks_of(plan, images):
+    """Chunks of bands, each with sums of its own."""
+    return min(most_chunks(plan), images * ceil_div(plan.out_rows, band_rows(plan, images, JOBS)))
 
 
 @jit
@@ -25,7 +39,7 @@ def stripe_weights(tile, plan, taps, terms, y0, y1, copy, copied, dout, vectors,
     size, floor, width = itemsize(one), -infinity_of(one), vectors * lanes(one)
     row_bytes = plan.channels * plan.pitch * size
     highest = 2 * TILE_ROWS // vectors
-    tiles = (taps.run + highest - 1) // highest
+    tiles = ceil_div(taps.run, highest)
     height, taller = taps.run // tiles, taps.run % tiles
     for r in range(taps.rows):
         shift = plan.first_row + r * taps.row_step  # output row y sees row y · row_step + shift of the image
@@ -46,88 +60,72 @@ def stripe_weights(tile, plan, taps, terms, y0, y1, copy, copied, dout, vectors,
                 i += h
 
 
-@jit
-def weights_jobs(tile, plan, taps, terms, terms_of_bias, x, dout, all_sums, sums_bytes, chunks, band, first, end, one):
-    """Some jobs, each of a chunk of bands of images, and a panel of filters."""
-    size, panels, widest = x.itemsize, panels_of(plan.filters, one), 2 * lanes(one)
-    rows = taps.rows * taps.runs * taps.run
-    bands = (plan.out_rows + band - 1) // band
-    units = x.shape[0] * bands
-    copy_bytes = _round_up(most_copied_rows(plan, band) * plan.channels * plan.pitch * size, _ALIGNMENT)
-    pixels = _round_up(terms.shape[1], lanes(one))
-    scratch = np.empty(copy_bytes + pixels * widest * size + _ALIGNMENT, np.uint8)
+def sum_up(task, part, parts, one):
+    """A share of the jobs, each of a chunk of bands of images, and a panel of filters: to its own sums."""
+    task = carray(task, 1)[0]
+    plan, taps = task.plan, task.taps
+    size, widest, floor = itemsize(one), 2 * lanes(one), -infinity_of(one)
+    rows, panels, chunks = task.place_count, plan.panels, chunks_of(plan, task.images)
+    band = band_rows(plan, task.images, JOBS)
+    bands = ceil_div(plan.out_rows, band)
+    units, jobs = task.images * bands, chunks * plan.groups * panels
+    scratch = np.empty((plan.copy_size + plan.pixels * widest) * size + _ALIGNMENT, np.uint8)
     copy = _round_up(address(scratch), _ALIGNMENT)
-    turned = copy + copy_bytes
-    for job in range(first, end):
+    turned = copy + plan.copy_size * size
+    for job in range(jobs * part // parts, jobs * (part + 1) // parts):
         chunk, group, panel = job // panels // plan.groups, job // panels % plan.groups, job % panels
         width = panel_width(panel, plan.filters, one)
         filters, vectors = min(width, plan.filters - panel * widest), width // lanes(one)
-        sums = all_sums + job * sums_bytes
+        table = (vectors - 1) * task.term_count * TERM_BYTES
+        sums = task.memory + job * (rows + 1) * widest * size
         for i in range((rows + 1) * width):
             store(sums, i, zero_of(one))
         for unit in range(units * chunk // chunks, units * (chunk + 1) // chunks):
             n, y0 = unit // bands, unit % bands * band
             y1 = min(plan.out_rows, y0 + band)
             first_row, end_row = copied_rows(plan, y0, y1)
-            image = address(x) + (n * plan.groups + group) * plan.channels * plan.height * plan.width * size
+            image = task.x + (n * plan.groups + group) * plan.channels * plan.height * plan.width * size
             copy_rows(copy, image, first_row, end_row, plan, one)
             plane = (n * plan.groups + group) * plan.filters + panel * widest
             for s0 in range(y0, y1, taps.stripe):
                 s1 = min(s0 + taps.stripe, y1)
-                source = address(dout) + (plane * plan.out_plane + s0 * plan.out_columns) * size
+                source = task.dout + (plane * plan.out_plane + s0 * plan.out_columns) * size
                 count = (s1 - s0) * plan.out_columns
                 _transpose(turned, width, source, plan.out_plane, filters, count, one)
                 stripe_weights(
-                    tile, plan, taps, address(terms[vectors - 1]), s0, s1, copy, first_row, turned, vectors, sums, one
+                    task.tile, plan, taps, task.terms + table, s0, s1, copy, first_row, turned, vectors, sums, one
                 )
                 to = sums + rows * width * size
                 call(
-                    tile, 1, vectors, count, one_element(one), 0, turned, address(terms_of_bias[vectors - 1]),
-                    to, width, to, 0, -infinity_of(one),
+                    task.tile, 1, vectors, count, one_element(one), 0, turned, task.terms_of_bias + table,
+                    to, width, to, 0, floor,
                 )  # fmt: skip
     keep(scratch)
 
 
 @jit
-def add_up(plan, taps, all_sums, sums_bytes, chunks, group, panel, dW, db, one):
+def add_up_panel(task, group, panel, one):
     """The chunks' sums for a panel of filters, in order, to where they belong."""
-    panels, widest = panels_of(plan.filters, one), 2 * lanes(one)
-    rows = taps.rows * taps.runs * taps.run
-    width = panel_width(panel, plan.filters, one)
-    sums = all_sums + (group * panels + panel) * sums_bytes
-    for chunk in range(1, chunks):
-        more = sums + chunk * plan.groups * panels * sums_bytes
+    plan, size, widest = task.plan, itemsize(one), 2 * lanes(one)
+    rows, width = task.place_count, panel_width(panel, plan.filters, one)
+    job_bytes = (rows + 1) * widest * size
+    sums = task.memory + (group * plan.panels + panel) * job_bytes
+    for chunk in range(1, chunks_of(plan, task.images)):
+        more = sums + chunk * plan.groups * plan.panels * job_bytes
         for i in range((rows + 1) * width):
             store(sums, i, load(sums, i, one) + load(more, i, one))
-    channels_run = taps.run_step == plan.pitch
     for f in range(min(width, plan.filters - panel * widest)):
         filter_ = group * plan.filters + panel * widest + f
-        db[filter_] = load(sums, rows * width + f, one)
-        for r in range(taps.rows):
-            for o in range(taps.runs):
-                for i in range(taps.run):
-                    value = load(sums, ((r * taps.runs + o) * taps.run + i) * width + f, one)
-                    if channels_run:
-                        dW[filter_, i, r, o] = value
-                    else:
-                        dW[filter_, o, r, i] = value
+        store(task.db, filter_, load(sums, rows * width + f, one))
+        dW = task.dW + filter_ * plan.W_filter * size
+        for i in range(rows):
+            store(dW, load(task.places, i, 0), load(sums, i * width + f, one))
 
 
-def _weights(tile, plan, taps, terms, terms_of_bias, x, dout, dW, db, one, threads):
-    panels = panels_of(plan.filters, one)
-    band = band_rows(plan, x.shape[0], JOBS, one)
-    units = x.shape[0] * ((plan.out_rows + band - 1) // band)
-    chunks = min(units, (JOBS + plan.groups * panels - 1) // (plan.groups * panels))
-    jobs = chunks * plan.groups * panels
-    sums_bytes = (taps.rows * taps.runs * taps.run + 1) * 2 * lanes(one) * x.itemsize  # the last row: for the bias
-    memory = np.empty(jobs * sums_bytes + _ALIGNMENT, np.uint8)
-    sums = _round_up(address(memory), _ALIGNMENT)
-    for part in prange(threads):
-        first, end = jobs * part // threads, jobs * (part + 1) // threads
-        weights_jobs(tile, plan, taps, terms, terms_of_bias, x, dout, sums, sums_bytes, chunks, band, first, end, one)
-    for part in prange(plan.groups * panels):
-        add_up(plan, taps, sums, sums_bytes, chunks, part // panels, part % panels, dW, db, one)
-    keep(memory)
-
-
-_serial, _parallel = jit(_weights), parallel_twin(_weights)
+def add_up(task, part, parts, one):
+    """A share of the panels."""
+    task = carray(task, 1)[0]
+    panels = task.plan.panels
+    jobs = task.plan.groups * panels
+    for job in range(jobs * part // parts, jobs * (part + 1) // parts):
+        add_up_panel(task, job // panels, job % panels, one)

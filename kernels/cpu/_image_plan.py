@@ -1,24 +1,22 @@
 """The geometry of a convolution as numbers and tables, which its loops follow. Found once for each geometry."""
 
-import functools
 import itertools
 import math
 from typing import NamedTuple
 
 import numpy as np
+from numba.extending import register_jitable
 
 from ._simd import VECTORS
 
-# Columns of the table of phases.
-ROWS, COLUMNS, FIRST_ROW, TAP_ROWS, TAP_ROW, ROW_TERMS, TERMS_AT, OUT_AT = range(8)
-
 FEW_TERMS = 64  # below, sums are too short to pay for the transposition of what they give
 STRIPE_PIXELS = 128  # of outputs transposed at once, if a row has no more
-COPIED_ELEMENTS = 1 << 17  # of planes copied at once: 512 KB in float32
+COPY_BYTES = 512 * 1024  # of the image copied at once
 
 # A tile whose vectors run over pixels: most of its vectors, and most filters, its rows. As many sums as in _tile.py.
 PIXEL_VECTORS = 3
 PIXEL_ROWS = 2 * VECTORS.tile_rows // PIXEL_VECTORS
+_inline = register_jitable(inline="always")
 
 
 class Plan(NamedTuple):
@@ -50,9 +48,112 @@ class Plan(NamedTuple):
     out_plane: int
     out_row: int  # from one row of a phase to the next
     out_column: int
-    in_planes: bool  # copied as (channels, rows, pitch), padded below and above too, for vectors that run over pixels
-    copied_rows: int  # of the copy in planes
-    band: int  # rows of outputs that it is enough for
+    in_planes: int  # copied as (channels, rows, pitch), padded below and above too, for vectors that run over pixels
+    band: int  # most rows of outputs that share a copy, so that it fits the cache
+    copied_rows: int  # of the image, for so many
+    copy_size: int  # scratch memory for the copy
+    pixels: int  # outputs of a panel that are kept in scratch memory; in planes, of each filter
+    panels: int  # of filters: two vectors of them, or in planes up to PIXEL_ROWS
+
+
+class Phase(NamedTuple):
+    """The outputs that lie (out_row, out_column) apart, and their taps; all others of a forward pass's have none."""
+
+    rows: int
+    columns: int
+    first_row: int  # of the image, that the first row of outputs sees with its first tap
+    tap_rows: int
+    tap_row: int  # from one row of taps to the next, on the image
+    row_terms: int  # terms of the sum in one row of taps
+    terms_at: int  # the first of them in the table of terms
+    out_at: int  # the first output in a filter's plane
+
+
+class Taps(NamedTuple):
+    """How the gradient for the weights takes the taps of a kernel and the channels of a group.
+
+    The rows of a register tile are places in the copied image that lie `run_step` apart: `run` channels, or, if there
+    are more of these, taps of one row of the kernel. `runs` of them, `runs_step` apart, are all that such a row sees.
+    """
+
+    rows: int  # of the kernel
+    row_step: int
+    run: int
+    run_step: int
+    runs: int
+    runs_step: int
+    stripe: int  # rows of outputs that are transposed at once
+
+
+class Tables(NamedTuple):
+    """What a plan's loops look up."""
+
+    phases: np.ndarray
+    terms: np.ndarray  # (of tiles of one and of two vectors, if not in planes; terms, two places): see _image_tile.py
+    places: np.ndarray  # of the terms in W
+    pieces: np.ndarray  # in planes: see `_pieces`
+
+
+class Task(NamedTuple):
+    """What the passes over a call's arrays must know: these arrays, by their addresses, a plan, and its tables."""
+
+    images: int  # what a call brings along, up to `memory`
+    x: int
+    W: int
+    out: int
+    b: int
+    memory: int  # for the weights, in the order in which tiles read them
+    plan: Plan
+    tile: int
+    relu: int
+    has_bias: int
+    phases: int
+    phase_count: int
+    terms: int
+    term_count: int
+    places: int
+    pieces: int
+    piece_count: int
+
+
+class WeightsTask(NamedTuple):
+    """The same for the gradients of the weights."""
+
+    images: int
+    x: int
+    dout: int
+    dW: int
+    db: int
+    memory: int  # for sums
+    plan: Plan
+    taps: Taps
+    tile: int
+    terms: int
+    terms_of_bias: int
+    term_count: int
+    places: int
+    place_count: int
+
+
+def _record_of(kind):
+    """The NumPy dtype of a NamedTuple of integers, so that compiled code knows its fields by their names."""
+    fields = kind.__annotations__.items()
+    return np.dtype([(name, _record_of(field) if hasattr(field, "_fields") else np.int64) for name, field in fields])
+
+
+PHASE, TASK, WEIGHTS_TASK = map(_record_of, (Phase, Task, WeightsTask))
+
+
+@_inline
+def ceil_div(a, b):
+    return (a + b - 1) // b
+
+
+@_inline
+def band_rows(plan, images, jobs):
+    """How many rows of outputs share a copy of the image's rows: as many as fit, if there are enough jobs."""
+    bands = max(ceil_div(plan.out_rows, plan.band), ceil_div(jobs, images * plan.groups))
+    return ceil_div(plan.out_rows, bands)
 
 
 class _Axis(NamedTuple):
@@ -86,39 +187,63 @@ def _span(phases, step):
     return min(p.first for p in phases), max(lasts)
 
 
-@functools.lru_cache(maxsize=64)
+def _forward_axes(kernel, pad, dilation, out_size):
+    return [_forward_axis(*along) for along in zip(out_size, kernel, pad, dilation, strict=True)]
+
+
+def _fits_planes(filters, terms, steps, lanes):
+    """Whether vectors run over pixels: few filters leave lanes idle, few terms do not pay for transposing."""
+    return steps == (1, 1) and (filters <= lanes or terms < FEW_TERMS)
+
+
 def forward_plan(x_size, W_shape, groups, stride, pad, dilation, out_size, lanes):
-    """(plan, table of phases, in planes one of pieces, tables of terms, the terms' places in W) of a forward pass."""
+    """(Plan, Tables) of a forward pass."""
     F, channels, KH, KW = W_shape
-    axes = [_forward_axis(*along) for along in zip(out_size, (KH, KW), pad, dilation, strict=True)]
+    axes = _forward_axes((KH, KW), pad, dilation, out_size)
+    in_planes = _fits_planes(F // groups, channels * KH * KW, stride, lanes)
     strides = channels * KH * KW, KH * KW
-    return _plan(x_size, out_size, groups, channels, F // groups, W_shape, strides, axes, stride, (1, 1), lanes)
+    return _plan(
+        x_size, out_size, groups, channels, F // groups, W_shape, strides, axes, stride, (1, 1), in_planes, lanes
+    )
 
 
-@functools.lru_cache(maxsize=64)
 def backward_plan(dx_size, W_shape, groups, stride, pad, dilation, dout_size, lanes):
     """The same of the gradient for the input, where dout is the image and dx the output."""
     F, channels, KH, KW = W_shape
     axes = [_backward_axis(*along) for along in zip(dx_size, (KH, KW), stride, pad, dilation, strict=True)]
+    in_planes = _fits_planes(channels, F // groups * KH * KW, (1, 1), lanes)
     strides = KH * KW, channels * KH * KW
-    return _plan(dout_size, dx_size, groups, F // groups, channels, W_shape, strides, axes, (1, 1), stride, lanes)
+    return _plan(
+        dout_size, dx_size, groups, F // groups, channels, W_shape, strides, axes, (1, 1), stride, in_planes, lanes
+    )
 
 
-def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, axes, steps, out_steps, lanes):
+def _plan(
+    image_size, out_size, groups, channels, filters, W_shape, W_strides, axes, steps, out_steps, in_planes, lanes
+):
     W_filter, W_channel = W_strides
     (first_row, last_row), (first_column, last_column) = (_span(a, step) for a, step in zip(axes, steps, strict=True))
     pitch = last_column - first_column + 1
     out_rows, out_columns = (max(p.size for p in phases) for phases in axes)
-    in_planes = steps == (1, 1) and (filters <= lanes or channels * W_shape[2] * W_shape[3] < FEW_TERMS)
-    margin = last_row - first_row + 1 - out_rows
-    band = max(1, min(out_rows, COPIED_ELEMENTS // (channels * pitch) - margin))
+    row_step, column_step = steps
+    margin = last_row - first_row + 1 - out_rows * row_step  # rows that `band` rows of outputs see beyond band · step
+    fitting = COPY_BYTES // (channels * pitch * VECTORS.bytes // lanes) - margin
+    band = max(1, min(out_rows, fitting // row_step))
+    copied_rows = band + margin if in_planes else min(image_size[0], band * row_step + margin)
+    copy_size = channels * copied_rows * pitch
+    if in_planes:  # the last tile may read more, for sums that are not stored
+        copy_size, pixels = copy_size + PIXEL_VECTORS * lanes, 0 if out_steps == (1, 1) else band * out_columns
+    else:
+        pixels = _round_up(max(STRIPE_PIXELS, out_columns), lanes)  # whole rows of any phase
     # From a row of the copied image to the next, from a channel to the next.
-    row, plane = (pitch, (band + margin) * pitch) if in_planes else (channels * pitch, pitch)
+    row, plane = (pitch, copied_rows * pitch) if in_planes else (channels * pitch, pitch)
     phases, terms, places = [], [], []
     for rows, columns in itertools.product(*axes):
         at = rows.out * out_size[1] + columns.out
         row_terms = channels * len(columns.taps)
-        phases.append((rows.size, columns.size, rows.first, len(rows.taps), rows.tap_step, row_terms, len(places), at))
+        phases.append(
+            Phase(rows.size, columns.size, rows.first, len(rows.taps), rows.tap_step, row_terms, len(places), at)
+        )
         offsets = []
         for (t, r), c, (u, s) in itertools.product(enumerate(rows.taps), range(channels), enumerate(columns.taps)):
             column = columns.first - first_column + u * columns.tap_step
@@ -127,15 +252,21 @@ def _plan(image_size, out_size, groups, channels, filters, W_shape, W_strides, a
         terms.append(_terms_of_planes(offsets) if in_planes else _terms(offsets, lanes))
     plan = Plan(
         groups=groups, channels=channels, height=image_size[0], width=image_size[1],
-        left=-first_column, pitch=pitch, row_step=steps[0], column_step=steps[1],
+        left=-first_column, pitch=pitch, row_step=row_step, column_step=column_step,
         first_row=first_row, last_row=last_row, filters=filters,
         W_group=W_shape[0] // groups * W_shape[1] * W_shape[2] * W_shape[3], W_filter=W_filter,
         out_rows=out_rows, out_columns=out_columns,
         out_plane=out_size[0] * out_size[1], out_row=out_size[1] * out_steps[0], out_column=out_steps[1],
-        in_planes=in_planes, copied_rows=band + margin, band=band,
+        in_planes=int(in_planes), band=band, copied_rows=copied_rows, copy_size=_round_up(copy_size, lanes),
+        pixels=pixels, panels=ceil_div(filters, PIXEL_ROWS if in_planes else 2 * lanes),
     )  # fmt: skip
-    pieces = [_pieces(band, out_columns, pitch, lanes)] if in_planes else []
-    return plan, np.array(phases, np.int64), *pieces, np.concatenate(terms, axis=1), np.array(places, np.int64)
+    pieces = _pieces(band, out_columns, pitch, lanes) if in_planes else np.empty((0, 0, 2), np.int64)
+    tables = np.array(phases, PHASE), np.concatenate(terms, axis=1), np.array(places, np.int64), pieces
+    return plan, Tables(*tables)
+
+
+def _round_up(value, unit):
+    return ceil_div(value, unit) * unit
 
 
 def _pieces(rows, columns, pitch, lanes):
@@ -165,32 +296,28 @@ def _terms_of_planes(offsets):
     return np.stack([np.arange(len(offsets)) * PIXEL_ROWS, offsets], axis=1)[None]
 
 
-class Taps(NamedTuple):
-    """How the gradient for the weights takes the taps of a kernel and the channels of a group.
+class WeightsTables(NamedTuple):
+    """What the loops of a gradient for weights look up."""
 
-    The rows of a register tile are places in the copied image that lie `run_step` apart: `run` channels, or, if there
-    are more of these, taps of one row of the kernel. `runs` of them, `runs_step` apart, are all that such a row sees.
-    """
-
-    rows: int  # of the kernel
-    row_step: int
-    run: int
-    run_step: int
-    runs: int
-    runs_step: int
-    stripe: int  # rows of outputs that are transposed at once
+    terms: np.ndarray  # a stripe's pixels in the copied image; (tiles of one and of two vectors, pixels, two places)
+    terms_of_bias: np.ndarray  # the same of one place
+    places: np.ndarray  # of the sums of a filter in dW
 
 
-@functools.lru_cache(maxsize=64)
 def weights_plan(x_size, dW_shape, groups, stride, pad, dilation, out_size, lanes):
-    """(plan of the forward pass, Taps, tables of a stripe's pixels in the copied image, and of none)"""
-    plan = forward_plan(x_size, dW_shape, groups, stride, pad, dilation, out_size, lanes)[0]
-    _, channels, KH, KW = dW_shape
-    (run, run_step), (runs, runs_step) = (channels, plan.pitch), (KW, dilation[1])
+    """(Plan of the forward pass over filters, Taps, WeightsTables)"""
+    F, channels, KH, KW = dW_shape
+    axes, strides = _forward_axes((KH, KW), pad, dilation, out_size), (channels * KH * KW, KH * KW)
+    plan, _ = _plan(
+        x_size, out_size, groups, channels, F // groups, dW_shape, strides, axes, stride, (1, 1), False, lanes
+    )
+    sums = np.arange(channels * KH * KW).reshape(channels, KH, KW)
+    (run, run_step), (runs, runs_step), order = (channels, plan.pitch), (KW, dilation[1]), (1, 2, 0)
     if channels < KW:
-        (run, run_step), (runs, runs_step) = (runs, runs_step), (run, run_step)
+        (run, run_step), (runs, runs_step), order = (runs, runs_step), (run, run_step), (1, 0, 2)
     stripe = max(1, STRIPE_PIXELS // out_size[1])
     row = plan.row_step * channels * plan.pitch
     offsets = [y * row + x * plan.column_step for y in range(stripe) for x in range(out_size[1])]
     taps = Taps(KH, dilation[0], run, run_step, runs, runs_step, stripe)
-    return plan, taps, _terms(offsets, lanes), _terms([0] * len(offsets), lanes)
+    places = np.ascontiguousarray(sums.transpose(order)).ravel()
+    return plan, taps, WeightsTables(_terms(offsets, lanes), _terms([0] * len(offsets), lanes), places)

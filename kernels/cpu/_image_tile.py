@@ -200,6 +200,14 @@ def compiled_image_tile(dtype, over_pixels=False):
 
 
 @intrinsic
+def as_pointer(typing, address):
+    """An address as what `numba.carray` takes."""
+    return types.voidptr(types.intp), lambda context, builder, signature, args: builder.inttoptr(
+        args[0], cgutils.voidptr_t
+    )
+
+
+@intrinsic
 def copy_row(typing, to, source, first, end, count, like):
     """to[j] = source[j] where first <= j < end, else 0, for 0 <= j < count. Nothing else is read or written."""
 

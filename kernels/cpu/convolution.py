@@ -8,56 +8,147 @@ dtype, float32 or float64, which sums accumulate in. stride, pad, dilation: pair
 follow from the shapes. Georganas et al., Anatomy of High-Performance Deep Learning Convolutions, SC18.
 """
 
+import functools
+from typing import Any, NamedTuple
+
 import numpy as np
+from numba import from_dtype, prange, types
 
 from . import _convolve, _convolve_planes, _convolve_weights
-from ._image_plan import backward_plan, forward_plan, weights_plan
+from ._gemm import _round_up
+from ._image_plan import PIXEL_ROWS, TASK, WEIGHTS_TASK, Task, WeightsTask, backward_plan, forward_plan, weights_plan
 from ._image_tile import compiled_image_tile
-from ._jit import run
+from ._jit import c_function, jit, parallel_twin, run
 from ._simd import VECTORS
+from ._tile import address, call
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
+_ALIGNMENT = 64
 
 
-def _run(loops, work, x, *args):
-    args = (compiled_image_tile(x.dtype.char, loops is _convolve_planes).address, *args)
+def _two_passes(first, second, task, x, W, out, b, memory, one, parts):
+    """Complete a task, then have both passes done, by functions of (task, part, parts, one) that do a share of it.
+
+    These are C functions, and this loop is compiled once for all of them: Numba takes long for parallel loops.
+    """
+    brought = x.shape[0], address(x), address(W), address(out), address(b), _round_up(address(memory), _ALIGNMENT)
+    for i in range(len(brought)):
+        task[i] = brought[i]
+    for part in prange(parts):
+        call(first, address(task), np.intp(part), parts, one)
+    for part in prange(parts):
+        call(second, address(task), np.intp(part), parts, one)
+
+
+_serial, _parallel = jit(_two_passes), parallel_twin(_two_passes)
+
+
+class _Prepared(NamedTuple):
+    """What is found once for each geometry and dtype."""
+
+    first: int  # addresses of the passes
+    second: int
+    task: np.ndarray
+    memory: int  # bytes
+    kept: Any  # of which the task has addresses
+
+
+def _prepared(passes, task, record, elements, dtype, kept):
+    numbers = np.array(task, record).reshape(1).view(np.int64)
+    memory = elements * np.dtype(dtype).itemsize + _ALIGNMENT
+    return _Prepared(*(_compiled(f, record, dtype).address for f in passes), numbers, memory, kept)
+
+
+@functools.cache
+def _compiled(function, record, dtype):
+    """A pass over tasks that are such records; `one` is a 1 of the dtype. (Cached: it must outlive its callers.)"""
+    real = {"f": types.float32, "d": types.float64}[dtype]
+    return c_function(types.void(types.CPointer(from_dtype(record)), types.intp, types.intp, real), function)
+
+
+def _lanes(dtype):
+    return VECTORS.bytes // np.dtype(dtype).itemsize
+
+
+def _prepare(plan, tables, dtype, has_bias, relu):
+    task = Task(
+        *[0] * 6,
+        plan=plan,
+        tile=compiled_image_tile(dtype, bool(plan.in_planes)).address,
+        relu=int(relu),
+        has_bias=int(has_bias),
+        phases=tables.phases.ctypes.data,
+        phase_count=len(tables.phases),
+        terms=tables.terms.ctypes.data,
+        term_count=len(tables.places),
+        places=tables.places.ctypes.data,
+        pieces=tables.pieces.ctypes.data,
+        piece_count=tables.pieces.shape[1],
+    )
+    loops, rows = (_convolve_planes, PIXEL_ROWS) if plan.in_planes else (_convolve, 2 * _lanes(dtype))
+    elements = plan.groups * plan.panels * (1 + len(tables.places)) * rows
+    return _prepared((loops.pack, loops.convolve), task, TASK, elements, dtype, tables)
+
+
+@functools.lru_cache(maxsize=64)
+def _forward_task(relu, dtype, *geometry):
+    return _prepare(*forward_plan(*geometry, _lanes(dtype)), dtype, True, relu)
+
+
+@functools.lru_cache(maxsize=64)
+def _backward_task(dtype, *geometry):
+    return _prepare(*backward_plan(*geometry, _lanes(dtype)), dtype, False, False)
+
+
+@functools.lru_cache(maxsize=64)
+def _weights_task(dtype, *geometry):
+    plan, taps, tables = weights_plan(*geometry, _lanes(dtype))
+    task = WeightsTask(
+        *[0] * 6,
+        plan=plan,
+        taps=taps,
+        tile=compiled_image_tile(dtype).address,
+        terms=tables.terms.ctypes.data,
+        terms_of_bias=tables.terms_of_bias.ctypes.data,
+        term_count=tables.terms.shape[1],
+        places=tables.places.ctypes.data,
+        place_count=len(tables.places),
+    )
+    jobs = _convolve_weights.most_chunks(plan) * plan.groups * plan.panels
+    elements = jobs * (len(tables.places) + 1) * 2 * _lanes(dtype)
+    passes = _convolve_weights.sum_up, _convolve_weights.add_up
+    return _prepared(passes, task, WEIGHTS_TASK, elements, dtype, tables)
+
+
+def _run(prepared, work, x, *arrays):
+    first, second, task, memory, _ = prepared
+    args = first, second, task.copy(), x, *arrays, np.empty(memory, np.uint8), x.dtype.type(1)
     if work > PARALLEL_ABOVE:
-        run(loops._serial, loops._parallel, *args)
+        run(_serial, _parallel, *args)
     else:
-        loops._serial(*args, 1)
+        _serial(*args, 1)
 
 
-def _lanes(x):
-    return VECTORS.bytes // x.itemsize
-
-
-def _convolution(plan, x, W, b, floor, out, work):
-    loops = _convolve_planes if plan[0].in_planes else _convolve
-    _run(loops, work, x, *plan, x, W, b, x.dtype.type(floor), out)
-
-
-def _forward(x, W, b, stride, pad, dilation, out, floor):
-    groups = x.shape[1] // W.shape[1]
-    plan = forward_plan(x.shape[2:], W.shape, groups, stride, pad, dilation, out.shape[2:], _lanes(x))
-    _convolution(plan, x, W, b, floor, out, out.size * W[0].size)
+def _forward(x, W, b, stride, pad, dilation, out, relu):
+    geometry = x.shape[2:], W.shape, x.shape[1] // W.shape[1], stride, pad, dilation, out.shape[2:]
+    _run(_forward_task(relu, x.dtype.char, *geometry), out.size * W[0].size, x, W, out, b)
 
 
 def convolution_forward(x, W, b, stride, pad, dilation, out):
-    _forward(x, W, b, stride, pad, dilation, out, -np.inf)
+    _forward(x, W, b, stride, pad, dilation, out, False)
 
 
 def convolution_relu_forward(x, W, b, stride, pad, dilation, out):
-    _forward(x, W, b, stride, pad, dilation, out, 0)
+    _forward(x, W, b, stride, pad, dilation, out, True)
 
 
 def convolution_backward_input(dout, W, stride, pad, dilation, dx):
-    groups = dx.shape[1] // W.shape[1]
-    plan = backward_plan(dx.shape[2:], W.shape, groups, stride, pad, dilation, dout.shape[2:], _lanes(dx))
-    _convolution(plan, dout, W, np.empty(0, dx.dtype), -np.inf, dx, dout.size * W[0].size)
+    geometry = dx.shape[2:], W.shape, dx.shape[1] // W.shape[1], stride, pad, dilation, dout.shape[2:]
+    no_bias = np.empty(0, dx.dtype)
+    _run(_backward_task(dx.dtype.char, *geometry), dout.size * W[0].size, dout, W, dx, no_bias)
 
 
 def convolution_backward_params(x, dout, stride, pad, dilation, dW, db):
-    groups = x.shape[1] // dW.shape[1]
-    plan = weights_plan(x.shape[2:], dW.shape, groups, stride, pad, dilation, dout.shape[2:], _lanes(x))
-    _run(_convolve_weights, dout.size * dW[0].size, x, *plan, x, dout, dW, db, x.dtype.type(1))
+    geometry = x.shape[2:], dW.shape, x.shape[1] // dW.shape[1], stride, pad, dilation, dout.shape[2:]
+    _run(_weights_task(x.dtype.char, *geometry), dout.size * dW[0].size, x, dout, dW, db)

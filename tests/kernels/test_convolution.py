@@ -101,6 +101,7 @@ def geometries(draw):
 @example(Geometry(3, 16, 16, (28, 28), pad=(1, 1)), "float32", 0)
 @example(Geometry(2, 33, 65, (14, 14), pad=(1, 1)), "float64", 0)
 @example(Geometry(2, 8, 70, (15, 15), stride=(2, 2), pad=(1, 1)), "float32", 0)
+@example(Geometry(1, 40, 20, (13, 85), stride=(2, 2), pad=(1, 1)), "float32", 0)  # dx: phases of 43 and 42 columns
 @example(Geometry(2, 3, 2, (1, 1), (5, 5), pad=(4, 7)), "float32", 0)
 @example(Geometry(2, 3, 2, (9, 9), (1, 1), stride=(4, 4)), "float32", 0)
 def test_matches_reference(k, geometry, dtype, seed):

@@ -40,7 +40,7 @@ def test_any_layout(where, layout, rng):
     varied = LAYOUTS[layout](arrays[where])
     before = np.array(varied)
     results = []
-    for value in (before.astype("float64"), varied):
+    for value in (np.ascontiguousarray(before, "float64"), varied):
         a = {**arrays, where: value}
         layer = Convolution(a["W"], a["b"])
         results.append([layer.forward(a["x"]).copy(), layer.backward(a["dout"]), layer.dW, layer.db])
