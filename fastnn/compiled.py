@@ -12,20 +12,22 @@ from ._arrays import (
     as_floats,
     as_labels,
     as_labels_unread,
+    as_targets,
     check_one_device,
     is_transposed,
     kernels_for,
 )
 from ._device import is_plain, on_gpu, xp_of
 from ._random import random_source
-from .layers import Affine, MatMul, Relu, Sigmoid, SoftmaxWithLoss
+from .layers import Affine, MatMul, MeanSquaredError, Relu, Sigmoid, SoftmaxWithLoss, Tanh
 from .optimizer import SGD, Optimizer, has_rule
 
 __all__ = ["CompiledPrediction", "CompiledStep", "compile"]
 
 WHO = "fastnn.compile"
 _INTP = np.dtype(np.intp)
-_ACTIVATIONS = {Relu: "relu", Sigmoid: "sigmoid"}
+_ACTIVATIONS = {Relu: "relu", Sigmoid: "sigmoid", Tanh: "tanh"}
+_LOSSES = {SoftmaxWithLoss: "softmax_with_loss", MeanSquaredError: "mean_squared_error"}
 
 
 def _never(*args: Any) -> bool:
@@ -47,8 +49,9 @@ def compile(model: Any, optimizer: Optimizer | None = None, max_grad: float | No
     ----------
     model : object
         A fastnn network, or any object of the book's shape: an ordered ``layers`` (list or mapping) of `Affine`,
-        `MatMul`, `Relu` and `Sigmoid`, in any order and number, and a ``loss_layer``, ``last_layer`` or ``lastLayer``
-        that is `SoftmaxWithLoss`. Its parameters, all float32 or all float64, stay where they are.
+        `MatMul`, `Relu`, `Sigmoid` and `Tanh`, in any order and number, and a ``loss_layer``, ``last_layer`` or
+        ``lastLayer`` that is `SoftmaxWithLoss` or `MeanSquaredError`. Its parameters, all float32 or all float64, stay
+        where they are.
     optimizer : Optimizer, optional
         One of `fastnn.optimizer`; its settings are read at each call. Without an optimizer the result predicts.
     max_grad : float, optional
@@ -113,26 +116,29 @@ class _Network:
     def __init__(self, model: Any, optimizer: Optimizer | None) -> None:
         self._layers = layers_of(model)
         for i, layer in enumerate(self._layers):
-            if type(layer) not in (Affine, MatMul, Relu, Sigmoid):
+            if type(layer) not in (Affine, MatMul, *_ACTIVATIONS):
                 raise CannotCompile(
                     f"{WHO}: layer {i} of {type(model).__name__} is a {type(layer).__name__}; "
-                    "Affine, MatMul, Relu and Sigmoid can be compiled"
+                    "Affine, MatMul, Relu, Sigmoid and Tanh can be compiled"
                 )
         self._products = [layer for layer in self._layers if isinstance(layer, MatMul)]
         if not self._products:
             raise CannotCompile(f"{WHO}: {type(model).__name__} has no Affine or MatMul layer")
+        self._loss = "softmax_with_loss", 1.0
         if optimizer is not None:
             loss = loss_layer_of(model)
-            if type(loss) is not SoftmaxWithLoss:
+            if type(loss) not in _LOSSES:
                 raise CannotCompile(
-                    f"{WHO}: the loss_layer of {type(model).__name__} must be SoftmaxWithLoss, "
+                    f"{WHO}: the loss_layer of {type(model).__name__} must be SoftmaxWithLoss or MeanSquaredError, "
                     f"got {type(loss).__name__}"
                 )
             if getattr(model, "weight_decay_lambda", 0):
                 raise CannotCompile(f"{WHO}: {type(model).__name__} with weight_decay_lambda cannot be compiled")
-            if loss.options:
+            if isinstance(loss, SoftmaxWithLoss) and loss.options:
                 raise CannotCompile(f"{WHO}: SoftmaxWithLoss with {', '.join(loss.options)} cannot be compiled")
-        self._optimizer = optimizer or SGD()  # prediction does not ask for it
+            self._loss = _LOSSES[type(loss)], getattr(loss, "factor", 1.0)
+        self._optimizer = optimizer or SGD()  # prediction asks for neither
+        self.has_labels = self._loss[0] == "softmax_with_loss"
         self._describe()
 
     def refresh(self) -> None:
@@ -167,7 +173,7 @@ class _Network:
         self.kernels = kernels_for(*params, *grads)
         states = self._optimizer.states_for(params)
         self._states = self._optimizer.states
-        self.plan = self.kernels.mlp_plan(self._stages(), self._optimizer.rule, states)
+        self.plan = self.kernels.mlp_plan(self._stages(), self._optimizer.rule, states, *self._loss)
 
     def _stages(self) -> list[tuple[Any, ...]]:
         stages: list[tuple[Any, ...]] = []
@@ -198,12 +204,15 @@ class _Network:
         return rows if rows.dtype is self.dtype else rows.astype(self.dtype), lead
 
     def labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
-        """Checked labels: class indices (N,) or rows (N, C)."""
-        return as_labels(t, self._scores(lead), WHO)
+        """Checked labels: class indices (N,) or rows (N, C); or targets (N, C)."""
+        return as_labels(t, self._scores(lead), WHO) if self.has_labels else self._targets(t, lead)
 
     def labels_unread(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
         """The labels converted; their range, and NaN, are left to the kernel."""
-        return as_labels_unread(t, self._scores(lead), WHO)
+        return as_labels_unread(t, self._scores(lead), WHO) if self.has_labels else self._targets(t, lead)
+
+    def _targets(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
+        return as_targets(t, self._scores(lead), WHO).reshape(-1, self.classes)
 
     def _scores(self, lead: tuple[int, ...]) -> Array:
         """What labels belong to; it has no memory of its own."""
@@ -242,7 +251,7 @@ class CompiledStep:
         x : array_like
             (N, D), or what else the first layer takes; computed in the dtype of the parameters.
         t : array_like
-            Class indices (N,), or one-hot or soft labels (N, C).
+            Class indices (N,), or one-hot or soft labels (N, C); for `MeanSquaredError` targets (N, C).
 
         Returns
         -------
@@ -373,7 +382,7 @@ class CompiledStep:
 
     def _quick_labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
         """As `labels_unread` of the network."""
-        if isinstance(t, np.ndarray) and len(lead) == 1 and self._network.kernels.xp is np:
+        if self._network.has_labels and isinstance(t, np.ndarray) and len(lead) == 1 and self._network.kernels.xp is np:
             if t.shape == lead:
                 if t.dtype is _INTP and t.flags.carray:
                     return t

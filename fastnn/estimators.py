@@ -1,7 +1,6 @@
 """scikit-learn estimators on the compiled training step: `MLPClassifier`, `MLPRegressor`. Needs scikit-learn."""
 
 import warnings
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -20,8 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from ._arrays import Array
-from .compiled import CannotCompile, compile
-from .functions import softmax
+from .compiled import CompiledPrediction, CompiledStep, compile
 from .layers import Affine, LogSoftmax, MeanSquaredError, Relu, Sigmoid, SoftmaxWithLoss, Tanh
 from .models import Network, Parameters
 from .optimizer import Adam, Momentum, Nesterov, Optimizer
@@ -56,9 +54,6 @@ class _Nesterov(Nesterov):
 
 class _MLP(BaseEstimator):
     """What both estimators share: all but the loss and what y means."""
-
-    _loss_layer: Any
-    _scorer: str
 
     def __init__(
         self,
@@ -115,9 +110,8 @@ class _MLP(BaseEstimator):
         """y as the loss takes it, and how many outputs the network needs."""
         raise NotImplementedError
 
-    def _loss_scale(self) -> float:
-        """What the loss layer's loss is multiplied by."""
-        return 1.0
+    def _loss_layer(self) -> Any:
+        raise NotImplementedError
 
     def fit(self, X: Any, y: Any) -> Any:
         """Train for up to `max_iter` epochs.
@@ -150,7 +144,7 @@ class _MLP(BaseEstimator):
             first = f"{self.coefs_[0].dtype} with {self.n_outputs_} outputs as in the first fit"
             raise ValueError(f"{type(self).__name__}: X and y must be {first}, got {X.dtype} with {outputs}")
         self._train(X, t, epochs)
-        if not all(np.isfinite(p).all() for p in self._network().params):
+        if not all(np.isfinite(p).all() for p in self._network()[0].params):
             raise ValueError(f"{type(self).__name__}: weights became infinite; scale X, or lower learning_rate_init")
         return self
 
@@ -195,7 +189,7 @@ class _MLP(BaseEstimator):
             bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / sum(W.shape))
             W[...], b[...] = self._rng.uniform(-bound, bound, W.shape), self._rng.uniform(-bound, bound, b.shape)
         self._optimizer = self._new_optimizer()
-        self._made: Any = None
+        self._made: tuple[Network, CompiledPrediction] | None = None
         self.n_iter_ = self.t_ = 0
         self.loss_curve_: list[float] = []
         self.best_loss_ = None if self.early_stopping else np.inf
@@ -209,8 +203,8 @@ class _MLP(BaseEstimator):
             return _Adam(lr, self.beta_1, self.beta_2, self.epsilon)
         return (_Nesterov if self.nesterovs_momentum else Momentum)(lr, self.momentum)
 
-    def _network(self) -> Network:
-        """The layers over `coefs_` and `intercepts_`; made anew after unpickling."""
+    def _network(self) -> tuple[Network, CompiledPrediction]:
+        """The layers over `coefs_` and `intercepts_`, and their prediction; made anew after unpickling."""
         if self._made is None:
             layers: dict[str, Any] = {}
             for i, (W, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True), 1):
@@ -218,7 +212,8 @@ class _MLP(BaseEstimator):
                 activation = _ACTIVATIONS[self.activation]
                 if activation is not None and i < len(self.coefs_):
                     layers[f"{self.activation}{i}"] = activation()
-            self._made = Network(layers, type(self)._loss_layer())
+            network = Network(layers, self._loss_layer())
+            self._made = network, compile(network)
         return self._made
 
     def __getstate__(self) -> dict[str, Any]:
@@ -233,13 +228,14 @@ class _MLP(BaseEstimator):
             )
         n = len(X)
         batch_size = min(200 if isinstance(self.batch_size, str) else self.batch_size, n)
-        network, order = self._network(), np.arange(n)
-        steps = _steps_of(network, self._optimizer, X, t, self._loss_scale(), self.alpha)
+        network, order = self._network()[0], np.arange(n)
+        step = compile(network, self._optimizer)
+        data = step.data(X, t)
         best: list[Array] | None = None
         for epoch in range(epochs):
             if self.shuffle:
                 self._rng.shuffle(order)
-            loss = sum(map(float, steps(order, batch_size))) / n
+            loss = self._epoch(step, data, order, batch_size) / n
             loss += 0.5 * self.alpha / batch_size * sum(float(np.vdot(p, p)) for p in network.params)
             self.n_iter_ += 1
             self.t_ += n
@@ -266,6 +262,15 @@ class _MLP(BaseEstimator):
             for p, value in zip(network.params, best, strict=True):
                 p[...] = value
 
+    def _epoch(self, step: CompiledStep, data: tuple[Array, Array], order: Array, batch_size: int) -> float:
+        """All steps of an epoch; returns the sum of the losses of the samples."""
+        whole, total = len(order) // batch_size * batch_size, 0.0
+        for rows, n in ((order[:whole], batch_size), (order[whole:], len(order) - whole)):
+            if n:
+                self._optimizer.weight_decay = self.alpha / n
+                total += n * float(step.steps(*data, rows, n).sum())
+        return total
+
     def _gained(self, X_val: Any, t_val: Any) -> bool:
         """Whether the epoch brought the best result so far; counts those that brought less than `tol`."""
         if self.early_stopping:
@@ -286,47 +291,19 @@ class _MLP(BaseEstimator):
     def _validation_score(self, X: Array, t: Array) -> float:
         raise NotImplementedError
 
-    def _outputs(self, X: Any) -> Array:
-        """Outputs of the last layer before the loss."""
+    def _outputs(self, X: Any, probabilities: bool = False) -> Array:
+        """Outputs of the last layer, or their softmax."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=(np.float64, np.float32), order="C")
-        return np.array(self._network().predict(X.astype(self.coefs_[0].dtype, copy=False)))
-
-
-def _steps_of(network: Network, optimizer: Optimizer, X: Array, t: Array, dout: float, alpha: float) -> Any:
-    """A function of an order of rows and a batch size: an epoch, whose losses times batch sizes it yields."""
-    try:
-        step = compile(network, optimizer)
-    except CannotCompile:
-        step = None
-    rows, labels = (X, t) if step is None else step.data(X, t)
-
-    def steps(order: Array, n: int) -> Any:
-        optimizer.weight_decay = alpha / n
-        if step is not None:
-            return step.steps(rows, labels, order, n)
-        losses = []
-        for first in range(0, len(order) - n + 1, n):
-            batch = order[first : first + n]
-            losses.append(network.forward(rows[batch], labels[batch]) * dout)
-            network.backward(dout, input_gradient=False)
-            optimizer.update(network.params, network.grads)
-        return losses
-
-    def epoch(order: Array, n: int) -> Iterator[float]:
-        rest = len(order) % n
-        yield from (loss * n for loss in steps(order[: len(order) - rest], n))
-        if rest:
-            yield from (loss * rest for loss in steps(order[-rest:], rest))
-
-    return epoch
+        _, predict = self._network()
+        return predict(X, probabilities=probabilities)
 
 
 class MLPClassifier(ClassifierMixin, _MLP):
     """Multi-layer perceptron classifier with the interface of ``sklearn.neural_network.MLPClassifier``.
 
-    The network ends in softmax with cross-entropy, for two classes as well. Trained by the compiled step of fastnn
-    (activation "tanh": layer by layer), in the dtype of X, float32 or float64.
+    The network ends in softmax with cross-entropy, for two classes as well. Trained by the compiled step of fastnn,
+    in the dtype of X, float32 or float64.
 
     Parameters
     ----------
@@ -388,7 +365,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     True
     """
 
-    _loss_layer = SoftmaxWithLoss
+    def _loss_layer(self) -> SoftmaxWithLoss:
+        return SoftmaxWithLoss()
 
     def _targets(self, y: Any, dtype: Any, first: bool) -> tuple[Array, int]:
         check_classification_targets(y)
@@ -429,7 +407,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes: (n_samples, n_classes)."""
-        return softmax(self._outputs(X))
+        return self._outputs(X, probabilities=True)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of `predict_proba`."""
@@ -441,14 +419,15 @@ class MLPClassifier(ClassifierMixin, _MLP):
         return self.classes_[best]
 
     def _validation_score(self, X: Array, t: Array) -> float:
-        return float((self._network().predict(X).argmax(axis=1) == t).mean())
+        _, predict = self._network()
+        return float((predict(X).argmax(axis=1) == t).mean())
 
 
 class MLPRegressor(RegressorMixin, _MLP):
     """Multi-layer perceptron regressor with the interface of ``sklearn.neural_network.MLPRegressor``.
 
-    The loss is half the squared error, summed over outputs, averaged over samples. Trained layer by layer, in the dtype
-    of X, float32 or float64.
+    The loss is half the squared error, summed over outputs, averaged over samples. Trained by the compiled step of
+    fastnn, in the dtype of X, float32 or float64.
 
     Parameters
     ----------
@@ -470,16 +449,14 @@ class MLPRegressor(RegressorMixin, _MLP):
     True
     """
 
-    _loss_layer = MeanSquaredError
+    def _loss_layer(self) -> MeanSquaredError:
+        return MeanSquaredError(self.n_outputs_ / 2)
 
     def _targets(self, y: Any, dtype: Any, first: bool) -> tuple[Array, int]:
         y = np.asarray(y, dtype)
         self._one_dimensional = y.ndim == 1
         t = y.reshape(len(y), -1)
         return t, t.shape[1]
-
-    def _loss_scale(self) -> float:
-        return self.n_outputs_ / 2
 
     def partial_fit(self, X: Any, y: Any) -> "MLPRegressor":
         """Train for one epoch on a part of the data: X and y as for `fit`."""
@@ -491,4 +468,5 @@ class MLPRegressor(RegressorMixin, _MLP):
         return y[:, 0] if self._one_dimensional else y
 
     def _validation_score(self, X: Array, t: Array) -> float:
-        return float(r2_score(t, self._network().predict(X)))
+        _, predict = self._network()
+        return float(r2_score(t, predict(X)))

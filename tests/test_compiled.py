@@ -6,7 +6,17 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastnn
-from fastnn.layers import Affine, MatMul, Relu, Sigmoid, SigmoidWithLoss, Softmax, SoftmaxWithLoss
+from fastnn.layers import (
+    Affine,
+    MatMul,
+    MeanSquaredError,
+    Relu,
+    Sigmoid,
+    SigmoidWithLoss,
+    Softmax,
+    SoftmaxWithLoss,
+    Tanh,
+)
 from fastnn.models import Network, TwoLayerNet
 from fastnn.optimizer import SGD
 from fastnn.util import clip_grads
@@ -86,6 +96,40 @@ def test_step_equals_layer_by_layer(dtype, activation, max_grad):
         loss = step(x, t)
         assert_allclose(loss, layer_by_layer(other, optimizer, x, t, max_grad), rtol=1e-5)
     assert_same(model, other, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+def regression(factor, dtype="float64"):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape).astype(dtype) for shape in ((7, 9), (9,), (9, 2), (2,))]
+    return Network({"a": Affine(*arrays[:2]), "b": Tanh(), "c": Affine(*arrays[2:])}, MeanSquaredError(factor))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("factor", [1.0, 0.3])
+def test_regression_equals_layer_by_layer(dtype, factor):
+    x, _ = batch()
+    x, t = x.astype(dtype), np.sin(3 * x[:, :2])
+    model, other = regression(factor, dtype), regression(factor, dtype)
+    step = fastnn.compile(model, SGD(0.1))
+    for given in (t, t.astype(dtype), t.tolist(), t.astype(int)):
+        assert_allclose(step(x, given), layer_by_layer(other, SGD(0.1), x, given), rtol=1e-5)
+    losses = step.epoch(x, t, batch_size=5, rng=0)
+    order = np.random.default_rng(0).permutation(20)
+    for i, loss in enumerate(losses):
+        rows = order[5 * i : 5 * i + 5]
+        assert_allclose(loss, layer_by_layer(other, SGD(0.1), x[rows], t[rows]), rtol=1e-5)
+    assert_same(model, other, rtol=2e-5 if dtype == "float32" else 1e-12)
+    assert_allclose(fastnn.compile(model)(x), model.predict(x), rtol=1e-5)
+    assert_allclose(step(x[0], t[0]), layer_by_layer(other, SGD(0.1), x[0], t[0]), rtol=2e-5)
+
+
+@pytest.mark.parametrize("t", [np.zeros(20, int), np.zeros((20, 3)), np.zeros((19, 2)), np.zeros(40)], ids=np.shape)
+def test_targets_of_another_shape(t):
+    model = regression(1.0)
+    step, before = fastnn.compile(model, SGD(0.1)), [p.copy() for p in model.params]
+    with pytest.raises(ValueError, match=r"t must have the shape \(20, 2\)"):
+        step(np.ones((20, 7)), t)
+    assert_array_equal(np.concatenate(list(map(np.ravel, model.params))), np.concatenate(list(map(np.ravel, before))))
 
 
 @pytest.mark.parametrize("container", [list, OrderedDict])
@@ -287,12 +331,13 @@ W = np.ones((3, 3))
         (object(), "fastnn.compile: the model must have layers; object has none"),
         (
             make(Affine(W, W[0]), Softmax()),
-            "fastnn.compile: layer 1 of Network is a Softmax; Affine, MatMul, Relu and Sigmoid can be compiled",
+            "fastnn.compile: layer 1 of Network is a Softmax; Affine, MatMul, Relu, Sigmoid and Tanh can be compiled",
         ),
         (make(Relu()), "fastnn.compile: Network has no Affine or MatMul layer"),
         (
             make(MatMul(W), loss=SigmoidWithLoss),
-            "fastnn.compile: the loss_layer of Network must be SoftmaxWithLoss, got SigmoidWithLoss",
+            "fastnn.compile: the loss_layer of Network must be SoftmaxWithLoss or MeanSquaredError, "
+            "got SigmoidWithLoss",
         ),
         (
             make(MatMul(W), loss=lambda: SoftmaxWithLoss(ignore_index=0, label_smoothing=0.1)),

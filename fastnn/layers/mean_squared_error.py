@@ -12,6 +12,11 @@ class MeanSquaredError(Loss):
     As PyTorch's ``MSELoss``. The book's ``sum_squared_error`` (book 1, section 4.2.1) is half the sum: size / 2 times
     this mean.
 
+    Parameters
+    ----------
+    factor : float
+        What the mean is multiplied by: half the number of outputs makes it half the sum of a sample's squares.
+
     Attributes
     ----------
     loss : float
@@ -31,8 +36,12 @@ class MeanSquaredError(Loss):
 
     _kernel = "mean_squared_error"
 
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor = factor
+
     def forward(self, x: ArrayLike, t: ArrayLike) -> Any:
-        """The mean over all elements.
+        """The mean over all elements, times the factor.
 
         Parameters
         ----------
@@ -51,10 +60,27 @@ class MeanSquaredError(Loss):
         ValueError
             For an empty batch, or targets of another shape.
         """
-        if (loss := self._forward_at_once(x, t)) is not False:
-            return loss
-        x = as_batch(x, "MeanSquaredError")
-        return self._forward(x, as_targets(t, x, "MeanSquaredError"))
+        if (loss := self._forward_at_once(x, t)) is False:
+            x = as_batch(x, "MeanSquaredError")
+            loss = self._forward(x, as_targets(t, x, "MeanSquaredError"))
+        if self.factor != 1:
+            self.loss = loss = loss * self.factor
+        return loss
+
+    def backward(self, dout: float = 1.0) -> Array:
+        """The gradient for x.
+
+        Parameters
+        ----------
+        dout : float
+            Gradient for the loss.
+
+        Returns
+        -------
+        ndarray
+            Of x's shape.
+        """
+        return super().backward(dout * self.factor)
 
     def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> Any:
         return kernels_for(x).mean_squared_error(x.ravel(), t.ravel(), dx.ravel())

@@ -1,8 +1,8 @@
 """Activations of the passes of mlp.py, over rows given by their address: y = act(x), and its gradient."""
 
 from ._jit import jit
-from ._math import exp
-from ._mlp_plan import RELU, SIGMOID
+from ._math import exp, tanh
+from ._mlp_plan import RELU, SIGMOID, TANH
 from ._tile import copy_bytes, itemsize, load, store, zero_of
 
 
@@ -29,6 +29,9 @@ def activate_in_place(kind, y, y_row, rows, columns, one):
         elif kind == SIGMOID:
             for j in range(columns):
                 store(y_i, j, one / (one + exp(-load(y_i, j, one))))
+        elif kind == TANH:
+            for j in range(columns):
+                store(y_i, j, tanh(load(y_i, j, one)))
 
 
 @jit
@@ -43,3 +46,6 @@ def activation_gradient(kind, g, g_row, y, y_row, rows, columns, one):
         elif kind == SIGMOID:
             for j in range(columns):
                 store(g_i, j, load(g_i, j, one) * load(y_i, j, one) * (one - load(y_i, j, one)))
+        elif kind == TANH:
+            for j in range(columns):
+                store(g_i, j, load(g_i, j, one) * (one - load(y_i, j, one) * load(y_i, j, one)))

@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 
 from ._jit import jit
-from ._mlp_plan import DONE, IN, OUT
+from ._mlp_plan import CROSS_ENTROPY, DONE, IN, LOSS, OUT
 from ._objects import (
     CONTIGUOUS_ALIGNED,
     DATA,
@@ -48,8 +48,8 @@ def step_at_once(train, table, squares, dtype, alone_rows, most_rows):
     """at_once(x, t, numbers, max_norm) does one step, and returns its loss; or False, and nothing has happened.
 
     Arguments: as of `mlp_train`; x of at most so many rows, up to so many of which are left to one thread; t either
-    kind of labels, which may be wrong. train: address of the compiled function, see mlp.py. Returns at_once, and what
-    must live as long.
+    kind of labels, which may be wrong, or targets. train: address of the compiled function, see mlp.py. Returns
+    at_once, and what must live as long.
     """
     return _at_once(_step, table, squares, dtype, train, alone_rows, most_rows)
 
@@ -120,7 +120,8 @@ def _work_of_step(table, args, count):
         return _NO
     x, t, numbers, max_norm = read(args, 0), read(args, 8), read(args, 16), read(args, 24)
     n, classes = _rows_of(table, x), read(table, _CLASSES)
-    indices = n if is_plain(table, t, read(table, INTP)) and ndim(t) == 1 else 0
+    has_labels = read(read(table, _TABLE), 8 * LOSS) == CROSS_ENTROPY
+    indices = n if has_labels and is_plain(table, t, read(table, INTP)) and ndim(t) == 1 else 0
     if indices == 0 and not (_is_matrix(table, t, CONTIGUOUS_ALIGNED, classes) and n * classes > 1):
         return _NO
     if n == 0 or read(read(t, SHAPE), 0) != n:

@@ -1,4 +1,4 @@
-"""Softmax with cross-entropy of some rows in one go: losses, and the gradient of the scores."""
+"""The losses of some rows in one go, and their gradient: softmax with cross-entropy, squared errors."""
 
 import math
 
@@ -9,7 +9,7 @@ from ._tile import itemsize, load, store, zero_of
 
 @jit
 def labels_fit(t, t_rows, order, first, n, classes, one):
-    """Whether the labels of a batch are in range, or finite. Addresses as of `loss_and_gradient`."""
+    """Whether the labels of a batch are in range, or finite. Addresses as of `cross_entropy`."""
     good = True
     for r in range(first, first + n):
         label = load(order, r, first) if order != 0 else r
@@ -22,7 +22,22 @@ def labels_fit(t, t_rows, order, first, n, classes, one):
 
 
 @jit
-def loss_and_gradient(z, g, rows, classes, t, t_rows, order, first, scale, nll, sums):
+def squared_error(y, g, rows, columns, t_rows, order, first, scale, losses):
+    """losses = the sums of (y - t)² of each row; g = scale · 2 · (y - t). Arguments as of `cross_entropy`."""
+    size, zero = itemsize(scale), zero_of(scale)
+    row = columns * size
+    for r in range(rows):
+        label = load(order, first + r, first) if order != 0 else first + r
+        y_r, g_r, t_r, loss = y + r * row, g + r * row, t_rows + label * row, zero
+        for c in range(columns):
+            error = load(y_r, c, zero) - load(t_r, c, zero)
+            loss += error * error
+            store(g_r, c, (scale + scale) * error)
+        store(losses, r, loss)
+
+
+@jit
+def cross_entropy(z, g, rows, classes, t, t_rows, order, first, scale, nll, sums):
     """nll = the losses of the rows of scores z; g = scale · (softmax(z) - t).
 
     All but numbers of rows are addresses. t: class indices, or t_rows: label rows; the other 0. Those of row r have the

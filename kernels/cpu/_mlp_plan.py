@@ -16,14 +16,17 @@ from ._tile import address, itemsize
 from ._update import compiled_update
 from .optimizer import compiled_rule
 
-# Columns of the table's first row: addresses; bytes of memory a thread; how many steps were done.
-ENGINE, UPDATE, RULE, ROWS_PASS, WEIGHTS_PASS, PREDICT_PASS, WORK, SCRATCH, WORK_BYTES, DONE = range(10)
+# Columns of the table's first row: addresses; bytes of memory a thread; how many steps were done; the loss, and what it
+# is multiplied by, a float64.
+ENGINE, UPDATE, RULE, ROWS_PASS, WEIGHTS_PASS, PREDICT_PASS, WORK, SCRATCH, WORK_BYTES, DONE, LOSS, SCALE = range(12)
 # Columns of the others. Addresses are 0 where there is no such array; strides and sizes in elements.
 IN, OUT, W_AT, W_ROW, W_COL, B_AT, DW_AT, DB_AT, ACT, WIDTH, BEFORE = range(11)
 W_STATE, B_STATE = 11, 13  # of the optimizer: two each
 COLUMNS = 15
-NONE, RELU, SIGMOID = range(3)
-_ACTIVATIONS = {None: NONE, "relu": RELU, "sigmoid": SIGMOID}
+NONE, RELU, SIGMOID, TANH = range(4)
+_ACTIVATIONS = {None: NONE, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH}
+CROSS_ENTROPY, SQUARED_ERROR = range(2)
+_LOSSES = {"softmax_with_loss": CROSS_ENTROPY, "mean_squared_error": SQUARED_ERROR}
 
 PREDICT_ROWS = 224  # at a time: their activations stay in the second-level cache
 
@@ -35,12 +38,13 @@ class Plan(NamedTuple):
     work: int  # multiply-adds a sample
 
 
-def mlp_plan(stages, rule="sgd", states=None):
+def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.0):
     """Describe a network, and how it is trained, to the other functions.
 
     stages: (W, b, dW, db, activation) each, in order. W (D, F) of any strides, b (F,), dW and db like them but
-    contiguous, or None; activation None, "relu" or "sigmoid". rule, and states in the order of the parameters: as for
-    `optimizer_plan`. All arrays of one dtype. They must outlive the plan.
+    contiguous, or None; activation None, "relu", "sigmoid" or "tanh". rule, and states in the order of the parameters:
+    as for `optimizer_plan`. loss: that, or "mean_squared_error", times scale. All arrays of one dtype. They must
+    outlive the plan.
     """
     states = iter(states or ())
     weights = [W for W, *_ in stages if W is not None]
@@ -65,6 +69,8 @@ def mlp_plan(stages, rule="sgd", states=None):
     work = sum(W.size for W in weights)
     functions = compiled_product(dtype), compiled_update(dtype), compiled_rule(rule, dtype)
     table[0, : len(functions)] = [function.address for function in functions]
+    table[0, LOSS] = _LOSSES[loss]
+    table[0].view(np.float64)[SCALE] = scale / features if loss == "mean_squared_error" else scale
     return Plan(table, work)
 
 

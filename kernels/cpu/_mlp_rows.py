@@ -14,17 +14,20 @@ from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, PACK_B_ROWS, RELU_GRADIENT, SI
 from ._jit import c_function, jit
 from ._matrices import MIN_ROWS, grid, share_of
 from ._mlp_activation import activate, activate_in_place, activation_gradient
-from ._mlp_loss import loss_and_gradient
+from ._mlp_loss import cross_entropy, squared_error
 from ._mlp_plan import (
     ACT,
     B_AT,
     BEFORE,
     ENGINE,
     IN,
+    LOSS,
     NONE,
     OUT,
     RELU,
     SIGMOID,
+    SQUARED_ERROR,
+    TANH,
     W_AT,
     W_COL,
     W_ROW,
@@ -67,7 +70,7 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
     head, stages = parts_of(table, length)
     last, one, size, features = stages.shape[0] - 1, one_of(scale), itemsize(scale), stages[0, IN]
     engine, scratch = head[ENGINE], scratch_of(head, part)
-    ys, gs, xs, xs_row, nll, sums = memory_of(head, stages, n, one)
+    ys, gs, xs, xs_row, losses, sums = memory_of(head, stages, n, one)
     r0, r1 = share(n, part // column_parts, row_parts), share(n, part // column_parts + 1, row_parts)
     rows, column_part = r1 - r0, part % column_parts
     for stop in range(begin, end):
@@ -87,9 +90,12 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
         elif stop == last + 2:
             classes, act = stages[last, OUT], stages[last, ACT]
             at, row = (n * stages[last, BEFORE] + r0 * classes) * size, r0 * size
-            loss_and_gradient(
-                ys + at, gs + at, rows, classes, t, t_rows, order, first + r0, scale, nll + row, sums + row
-            )
+            if head[LOSS] == SQUARED_ERROR:
+                squared_error(ys + at, gs + at, rows, classes, t_rows, order, first + r0, scale, losses + row)
+            else:
+                cross_entropy(
+                    ys + at, gs + at, rows, classes, t, t_rows, order, first + r0, scale, losses + row, sums + row
+                )
             activation_gradient(act, gs + at, classes, ys + at, classes, rows, classes, one)
         elif stop > last + 2:
             s = 2 * last + 3 - stop
@@ -105,7 +111,7 @@ def compiled_rows_pass(dtype):
     """The function at whose ``address`` the stops from `begin` to `end` of one share of a batch are done.
 
     table and its length; x, t, t_rows, order: addresses, 0 where there is no such array; the batch: `n` rows, the
-    `first` and those after it; scale: 1 / n. (Cached: it must outlive its callers.)
+    `first` and those after it; scale: of the sum of their losses. (Cached: it must outlive its callers.)
     """
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 12, real), _rows_pass)
@@ -126,7 +132,7 @@ def stage_forward(engine, stage, x, x_row, y, y_row, rows, j0, j1, scratch, one)
         engine, rows, j1 - j0, stage[IN], x, x_row, 1, W, stage[W_ROW], stage[W_COL],
         y_j, y_row, ending, stage[B_AT] + j0 * size, 0, scratch, one,
     )  # fmt: skip
-    if stage[B_AT] == 0 and act != NONE:
+    if act == TANH or (stage[B_AT] == 0 and act != NONE):
         activate_in_place(act, y_j, y_row, rows, j1 - j0, one)
 
 
@@ -144,3 +150,5 @@ def _stage_backward(engine, stage, act, g, g_row, y, dx, row, rows, j0, j1, scra
         engine, rows, j1 - j0, stage[OUT], g, g_row, 1, stage[W_AT] + j0 * stage[W_ROW] * size, stage[W_COL],
         stage[W_ROW], dx + j0 * size, row, ending, y + j0 * size, row, scratch, one,
     )  # fmt: skip
+    if act == TANH:
+        activation_gradient(act, dx + j0 * size, row, y + j0 * size, row, rows, j1 - j0, one)

@@ -5,7 +5,7 @@ A stage is y = act(x · W + b), or without b, or act alone. One training step, f
     by shares of weights:  dW = xᵀ · g, db = sum over rows of g, and the optimizer's update of W and b
 Two parallel regions a step instead of two a layer, and more for large layers (_mlp_rows.py, _mlp_weights.py). How the
 work is shared out changes no sum: results are bitwise the same for any number of threads. The network is a table of
-numbers (_mlp_plan.py). float32 or float64; loss: mean cross-entropy of softmax, see softmax_with_loss.py.
+numbers (_mlp_plan.py). float32 or float64; losses: see softmax_with_loss.py and mean_squared_error.py.
 """
 
 import functools
@@ -22,12 +22,15 @@ from ._matrices import MIN_ROWS
 from ._mlp_at_once import prediction_at_once, step_at_once
 from ._mlp_loss import labels_fit, sum_in_order
 from ._mlp_plan import (
+    CROSS_ENTROPY,
     DONE,
     IN,
+    LOSS,
     OUT,
     PREDICT_PASS,
     PREDICT_ROWS,
     ROWS_PASS,
+    SCALE,
     SCRATCH,
     WEIGHTS_PASS,
     WIDTH,
@@ -43,7 +46,7 @@ from ._mlp_predict import compiled_predict_pass
 from ._mlp_rows import compiled_rows_pass, next_region, stops
 from ._mlp_weights import compiled_weights_pass
 from ._threads import claim_threads, release_threads
-from ._tile import address, call, itemsize, one_of
+from ._tile import address, call, itemsize, load, one_of
 from ._update import clipping_rate
 
 __all__ = ["mlp_plan", "mlp_predict", "mlp_predict_workspace", "mlp_train", "mlp_workspace"]
@@ -102,12 +105,13 @@ def _train(
         count += stages[s, IN] + 1
     squares, numbers = carray(squares, (count,)), carray(numbers, (batches_of_numbers, columns))
     one, classes, clip = one_of(numbers), stages[stages.shape[0] - 1, OUT], max_norm > 0.0
-    rows_pass, weights_pass, scale = head[ROWS_PASS], head[WEIGHTS_PASS], one / numbers.dtype.type(n)
+    has_labels, loss_scale = head[LOSS] == CROSS_ENTROPY, load(table, SCALE, 0.0)
+    rows_pass, weights_pass, scale = head[ROWS_PASS], head[WEIGHTS_PASS], numbers.dtype.type(loss_scale / n)
     squares_at, numbers_at, row_bytes = address(squares), address(numbers), columns * itemsize(one)
     for batch in range(batches):
         head[DONE] = batch
         first, stop = batch * n, np.intp(0)  # not a literal, for which `next_region` would be compiled again
-        if not labels_fit(t, t_rows, order, first, n, classes, one):
+        if has_labels and not labels_fit(t, t_rows, order, first, n, classes, one):
             return
         while stop < stops(stages):
             end, row_parts, column_parts = next_region(stages, n, stop, threads, one)
@@ -139,7 +143,7 @@ def _train(
                     )  # fmt: skip
             if phase == 0 and clip:
                 rate = numbers.dtype.type(clipping_rate(squares, max_norm))
-        losses[batch] = sum_in_order(memory_of(head, stages, n, one)[4], n, one) / n
+        losses[batch] = loss_scale * sum_in_order(memory_of(head, stages, n, one)[4], n, one) / n
     head[DONE] = batches
 
 
@@ -187,10 +191,10 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
     """Train on ``len(losses)`` batches; returns how many were done: it ends before one with a wrong label.
 
     plan, workspace: of `mlp_plan` and `mlp_workspace`. x (N, D) contiguous. t (N,) intp class indices, and t_rows
-    (0, 0); or t (0,) and label rows t_rows (N, C). A label is wrong that is out of range or not finite. order: intp
-    indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the one batch. numbers: as for
-    `optimizer_update`, a row for each batch or one for all; or (0, 0) for gradients only. max_norm: of all gradients
-    together; 0.0 for no clipping. losses: float64.
+    (0, 0); or t (0,) and label rows, or targets, t_rows (N, C). A label is wrong that is out of range or not finite,
+    a target never. order: intp indices of the rows of x, batch by batch; or empty, and the N = batch_size rows are the
+    one batch. numbers: as for `optimizer_update`, a row for each batch or one for all; or (0, 0) for gradients only.
+    max_norm: of all gradients together; 0.0 for no clipping. losses: float64.
     """
     if order.size == 0:
         loss = workspace.at_once(x, t if t.size else t_rows, numbers, max_norm)

@@ -35,13 +35,16 @@ class Plan(NamedTuple):
     tasks: int  # tiles of weights
 
 
-def mlp_plan(stages, rule="sgd", states=None):
+def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.0):
     """Describe a network, and how it is trained, to the other functions.
 
     stages: (W, b, dW, db, activation) each, in order. W (D, F) of any strides, b (F,), dW and db like them but
     contiguous, or None; activation None, "relu" or "sigmoid". rule, and states in the order of the parameters: as for
-    `optimizer_plan`. All arrays of one dtype. They must outlive the plan.
+    `optimizer_plan`. All arrays of one dtype. They must outlive the plan. There is no tanh, and no other loss.
     """
+    for name in (loss, *(activation for *_, activation in stages)):
+        if name in ("mean_squared_error", "tanh"):
+            raise NotImplementedError(f"{name} is not part of the compiled step on a GPU")
     states = iter(states or ())
     features, width, tasks = next(W.shape[0] for W, *_ in stages if W is not None), 0, 0
     table = np.zeros((len(stages), _COLUMNS), np.int64)

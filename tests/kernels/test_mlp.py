@@ -45,14 +45,16 @@ def labels(n, classes, kind, dtype, seed=1):
     rng = np.random.default_rng(seed)
     if kind == "indices":
         return rng.integers(classes, size=n), np.empty((0, 0), dtype)
+    if kind == "targets":
+        return np.empty(0, np.intp), rng.standard_normal((n, classes)).astype(dtype)
     t = rng.random((n, classes))
     t[:, ::2] = 0
     return np.empty(0, np.intp), (t / np.maximum(t.sum(axis=1, keepdims=True), 0.1)).astype(dtype)
 
 
-def train(k, plan_stages, x, t, t_rows, order, batch_size, lr=0.1, max_norm=0.0):
+def train(k, plan_stages, x, t, t_rows, order, batch_size, lr=0.1, max_norm=0.0, loss=()):
     losses = np.full(len(order) // batch_size if len(order) else 1, np.nan)
-    plan = k.mlp_plan(plan_stages)
+    plan = k.mlp_plan(plan_stages, "sgd", None, *loss)
     workspace = k.mlp_workspace(plan, batch_size + 3, x.dtype)
     numbers = np.array([[0.0, 1.0, lr]], x.dtype)  # one row for all batches
     assert k.mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses) == len(losses)
@@ -67,8 +69,9 @@ def check_training(k, sizes, kinds, n, dtype, label_kind="indices", batches=1, m
     t, t_rows = labels(n * batches, sizes[-1], label_kind, dtype)
     order = NO_ORDER if batches == 1 else rng.permutation(n * batches)
     before = x.copy(), t.copy(), t_rows.copy(), order.copy()
-    got = train(k, own, x, t, t_rows, order, n, max_norm=max_norm)
-    want = train(ref, exact, x.astype("float64"), t, t_rows.astype("float64"), order, n, max_norm=max_norm)
+    loss = ("mean_squared_error", 1.5) if label_kind == "targets" else ()
+    got = train(k, own, x, t, t_rows, order, n, max_norm=max_norm, loss=loss)
+    want = train(ref, exact, x.astype("float64"), t, t_rows.astype("float64"), order, n, max_norm=max_norm, loss=loss)
     loose = 50 * TOL[dtype]["atol"]
     assert_allclose(got, want, rtol=loose, atol=loose)
     for stage, exact_stage in zip(own, exact, strict=True):
@@ -126,6 +129,32 @@ kinds = st.lists(
 def test_any_network(k, kinds, sizes, n, dtype, label_kind, transposed, seed):
     sizes = sizes[: 1 + sum(bool(product) for product, _ in kinds)]
     check_training(k, sizes, kinds, n, dtype, label_kind, transposed=transposed, seed=seed)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kinds=st.lists(
+        st.tuples(st.sampled_from([None, "affine", "matmul"]), st.sampled_from([None, "tanh"])).filter(any),
+        min_size=1,
+        max_size=4,
+    ).filter(lambda stages: any(product for product, _ in stages)),
+    sizes=st.lists(st.integers(1, 40), min_size=5, max_size=5),
+    n=st.integers(1, 50),
+    batches=st.integers(1, 2),
+    dtype=st.sampled_from(list(TOL)),
+    label_kind=st.sampled_from(["indices", "targets"]),
+)
+def test_tanh_and_squared_errors(kinds, sizes, n, batches, dtype, label_kind):
+    sizes = sizes[: 1 + sum(bool(product) for product, _ in kinds)]
+    check_training(cpu, sizes, kinds, n, dtype, label_kind, batches)
+
+
+def test_targets_may_be_anything():
+    own, x, t_rows = stages(*mlp(4, 5, 3), "float64"), np.ones((8, 4)), np.zeros((8, 3))
+    t_rows[2, 1] = np.nan
+    assert np.isnan(train(cpu, own, x, np.empty(0, np.intp), t_rows, NO_ORDER, 8, loss=("mean_squared_error",)))
+    assert np.isnan(own[1][0]).any()
+    assert not np.isnan(own[1][0]).all()  # only the column of that output
 
 
 @pytest.mark.parametrize("dtype", TOL)

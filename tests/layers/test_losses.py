@@ -48,7 +48,10 @@ def test_mean_squared_error_gradients(shape, seed):
     x, t = np.random.default_rng(seed).standard_normal((2, *shape))
     assert gradient_check(MeanSquaredError(), x, t)["x"] < 1e-7
     assert_allclose(MeanSquaredError().forward(x, t), np.mean((x - t) ** 2))
-    assert_allclose(MeanSquaredError().forward(x, t) * x.size / 2, sum_squared_error(x, t))
+    half_the_sum = MeanSquaredError(x.size / 2)
+    assert_allclose(half_the_sum.forward(x, t), sum_squared_error(x, t))
+    assert half_the_sum.loss == half_the_sum.forward(x, t)
+    assert gradient_check(half_the_sum, x, t)["x"] < 1e-7
 
 
 @settings(deadline=None, max_examples=40)
