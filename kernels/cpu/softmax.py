@@ -17,6 +17,7 @@ from ._math import exp_negative, maximum, row_max
 from ._tile import (
     address,
     fence,
+    infinity_of,
     itemsize,
     keep,
     lanes,
@@ -35,45 +36,42 @@ FEW = 64  # classes: with more, a row by itself is faster
 _VECTORS = 8  # of samples, transposed together
 _BLOCK = 4096  # elements of rows that are taken together without being transposed; longer ones singly
 _LARGE = 32 << 20  # bytes of an output that no cache would keep
-_PIECE = 128  # elements of a long row, to which as much of the next is fetched
+_LARGE_BLOCK = 2**18  # elements of rows that go past all caches
+_PIECE, _AHEAD = 128, 1024  # elements of a long row at a time; the next row is fetched so many before they are read
 _LINE = 64  # bytes that are fetched at once
 STATISTICS = 4  # rows of a block's scratch before the transposed classes
 
 
 @jit
-def block_of_rows(x):
-    """How many rows to hand to `softmax_block`: they stay in the first-level cache."""
+def block_of_rows(x, past_caches=False):
+    """How many rows to hand to `softmax_block`: they stay in the first-level cache. Or to `softmax_past_caches`."""
     N, C = x.shape
     if C >= FEW:
-        return max(1, _BLOCK // C)
+        return max(1, (_LARGE_BLOCK if past_caches else _BLOCK) // C)
     pair = 2 * lanes(one_of(x))
     return min(_VECTORS // 2 * pair, (N + pair - 1) // pair * pair)
 
 
 @jit
-def block_scratch(x):
-    """Memory for `softmax_block`. For each row of x: a factor, the row's maximum, its sum, and one for the caller."""
+def block_scratch(x, past_caches=False):
+    """Memory for both. For each row of x: a factor, the row's maximum, its sum, and one for the caller."""
     C, width = x.shape[1], lanes(one_of(x))
     classes = (C + width - 1) // width * width if C < FEW else 0
-    return np.empty((STATISTICS + classes, block_of_rows(x)), x.dtype)
+    return np.empty((STATISTICS + classes, block_of_rows(x, past_caches)), x.dtype)
 
 
 @jit
 def goes_past_caches(x, y):
-    """Whether rows are so long, and so many, that `softmax_block` should not write y into the caches."""
+    """Whether rows are so long, and so many, that y should not be written into the caches."""
     return x.shape[1] >= _BLOCK and x.size * x.itemsize >= _LARGE and address(x) != address(y)
 
 
 @jit
-def softmax_block(x, y, scratch, past_caches):
+def softmax_block(x, y, scratch):
     """y = factor · softmax of each of a few rows x; y may be x. See `block_scratch`."""
     rows, C = x.shape
     if C < FEW:
         _few_classes(x, y, scratch)
-        return
-    if past_caches:
-        for n in range(rows):
-            scratch[1, n], scratch[2, n] = _from_memory_to_memory(x[n], scratch[0, n], y[n])
         return
     for n in range(rows):
         m = row_max(x[n])
@@ -95,32 +93,49 @@ def _store_exp(x, m, y):
 
 
 @jit
-def _from_memory_to_memory(x, factor, y):
-    """The same of one long row. Returns its maximum and sum.
+def softmax_past_caches(x, y, scratch):
+    """The same of long rows, none in place: memory is read and written all the time, and hardly ever waited for.
 
-    The exponentials stay in the second-level cache until their sum is known, and while they are computed the next row
-    is fetched into it: memory, then, is read once, written once, and hardly ever waited for.
+    While the exponentials of a row are computed, the next row is fetched, its maximum found, and the last one, whose
+    sum is known by then, written. The exponentials of both stay in the second-level cache.
     """
-    m, s, C, size, width = row_max(x), zero_of(x), x.size, x.itemsize, lanes(one_of(x))
-    e = np.empty_like(x)
-    for c in range(0, C, _PIECE):
-        for line in range(0, _PIECE * size, _LINE):
-            prefetch(address(x) + (C + c) * size + line)
-        s += _store_exp_piece(address(x) + c * size, m, address(e) + c * size, min(_PIECE, C - c))
-    q = factor / s
-    c = 0
-    while (address(y) + c * size) % (width * size):
-        y[c] = q * e[c]
-        c += 1
-    while c + width <= C:
-        scale_past_caches(address(y) + c * size, address(e) + c * size, q)
-        c += width
-    while c < C:
-        y[c] = q * e[c]
-        c += 1
+    rows, C = x.shape
+    size, width = x.itemsize, lanes(one_of(x))
+    factor, m, s = scratch[0], scratch[1], scratch[2]
+    row, e_row = C * size, (C * size + _LINE - 1) // _LINE * _LINE
+    memory = np.empty(2 * e_row + _LINE, np.uint8)
+    e = address(memory) + -address(memory) % _LINE
+    m[0], q = row_max(x[0]), one_of(x)
+    for n in range(rows + 1):
+        this, last = e + n % 2 * e_row, e + (n + 1) % 2 * e_row
+        source, to = address(x) + n * row, address(y) + (n - 1) * row
+        total, next_max = zero_of(x), -infinity_of(x)
+        head = -to % (width * size) // size  # elements before the first whole vector
+        for c in range(0, C, _PIECE):
+            end = min(C, c + _PIECE)
+            if n < rows:
+                _fetch(source + row + (c + _AHEAD) * size, size)
+                total += _store_exp_piece(source + c * size, m[n], this + c * size, end - c)
+            if n < rows - 1:
+                next_max = maximum(next_max, _max_piece(source + row + c * size, m[n], end - c))
+            if n > 0:
+                for i in range(head + c, min(head + c + _PIECE, C - width + 1), width):
+                    scale_past_caches(to + i * size, last + i * size, q)
+        if n > 0:
+            _scale(last, q, to, 0, head)
+            _scale(last, q, to, C - (C - head) % width, C)
+        if n < rows:
+            s[n], q = total, factor[n] / total
+        if n < rows - 1:
+            m[n + 1] = next_max
     fence()
-    keep(e)
-    return m, s
+    keep(memory)
+
+
+@jit
+def _fetch(address, size):
+    for line in range(0, _PIECE * size, _LINE):
+        prefetch(address + line)
 
 
 @jit
@@ -133,6 +148,21 @@ def _store_exp_piece(x, m, y, n):
         store(y, i, e)
         s += e
     return s
+
+
+@jit
+def _max_piece(x, like, n):
+    in_vectors()
+    m = load(x, 0, like)
+    for i in range(n):
+        m = maximum(m, load(x, i, like))
+    return m
+
+
+@jit
+def _scale(e, q, y, first, end):
+    for i in range(first, end):
+        store(y, i, q * load(e, i, q))
 
 
 @jit
@@ -212,17 +242,21 @@ def softmax_rows(x, y):
     for first in range(0, x.shape[0], block):
         rows = slice(first, min(x.shape[0], first + block))
         scratch[0] = one_of(x)
-        softmax_block(x[rows], y[rows], scratch, False)
+        softmax_block(x[rows], y[rows], scratch)
 
 
 @cpu_kernel(parallel_above=12_000)
 def softmax_forward(x, y):
-    block, past_caches = block_of_rows(x), goes_past_caches(x, y)
+    past_caches = goes_past_caches(x, y)
+    block = block_of_rows(x, past_caches)
     for i in prange((x.shape[0] + block - 1) // block):
         rows = slice(i * block, min(x.shape[0], (i + 1) * block))
-        scratch = block_scratch(x)
+        scratch = block_scratch(x, past_caches)
         scratch[0] = one_of(x)
-        softmax_block(x[rows], y[rows], scratch, past_caches)
+        if past_caches:
+            softmax_past_caches(x[rows], y[rows], scratch)
+        else:
+            softmax_block(x[rows], y[rows], scratch)
 
 
 @cpu_kernel(parallel_above=16_000)

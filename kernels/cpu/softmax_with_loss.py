@@ -15,7 +15,7 @@ from ._jit import cpu_kernel, jit
 from ._math import log
 from ._small_loss import small_loss
 from ._tile import nan_of, one_of, zero_of
-from .softmax import block_of_rows, block_scratch, goes_past_caches, softmax_block
+from .softmax import block_of_rows, block_scratch, goes_past_caches, softmax_block, softmax_past_caches
 
 _PARALLEL_ABOVE = 12_000
 _NOTHING = np.iinfo(np.intp).min  # as `ignore`
@@ -70,29 +70,28 @@ def _log_in_place(s):
 
 
 @jit
-def _take_labels(x, t, w, scale, log_s, m, dx):
-    """Subtract the labels of weights w from scale · softmax(x); returns the loss, not divided by D."""
+def _weigh(t, classes, weight, ignore, scale, scratch):
+    """Prepare `softmax_block` for rows of these class indices; their weights stay in the scratch."""
+    factor, w = scratch[0], scratch[3]
+    _weights(t, classes, weight, ignore, w)
+    for n in range(w.size):
+        factor[n] = scale * w[n]
+
+
+@jit
+def _take_labels(x, t, scale, scratch, dx):
+    """Subtract the labels from what `softmax_block` made of a few rows; returns their loss, not divided by D."""
+    m, s, w = scratch[1], scratch[2], scratch[3]
+    _log_in_place(s)
     loss = 0.0
     for n in range(t.size):
         label = t[n]
         if 0 <= label < x.shape[1]:
-            loss += w[n] * _nll(log_s[n], m[n], x[n, label])
+            loss += w[n] * _nll(s[n], m[n], x[n, label])
             dx[n, label] -= scale * w[n]
         else:
             loss += w[n]
     return loss
-
-
-@jit
-def _block_of_indices(x, t, weight, ignore, scale, scratch, past_caches, dx):
-    """dx = the gradient of a few rows; returns their loss, not divided by D."""
-    factor, m, s, w = scratch[0], scratch[1], scratch[2], scratch[3]
-    _weights(t, x.shape[1], weight, ignore, w)
-    for n in range(w.size):
-        factor[n] = scale * w[n]
-    softmax_block(x, dx, scratch, past_caches)
-    _log_in_place(s)
-    return _take_labels(x, t, w, scale, s, m, dx)
 
 
 @cpu_kernel(parallel_above=_PARALLEL_ABOVE)
@@ -100,11 +99,18 @@ def _indices(x, t, weight, ignore, dx):
     N, C = x.shape
     D = _total_weight(t, C, weight, ignore)
     scale = one_of(x) / x.dtype.type(D) if D else zero_of(x)
-    block, past_caches = block_of_rows(x), goes_past_caches(x, dx)
+    past_caches = goes_past_caches(x, dx)
+    block = block_of_rows(x, past_caches)
     losses = np.empty((N + block - 1) // block)
     for i in prange(losses.size):
         rows = _block(i, block, N)
-        losses[i] = _block_of_indices(x[rows], t[rows], weight, ignore, scale, block_scratch(x), past_caches, dx[rows])
+        scratch = block_scratch(x, past_caches)
+        _weigh(t[rows], C, weight, ignore, scale, scratch)
+        if past_caches:
+            softmax_past_caches(x[rows], dx[rows], scratch)
+        else:
+            softmax_block(x[rows], dx[rows], scratch)
+        losses[i] = _take_labels(x[rows], t[rows], scale, scratch, dx[rows])
     return _sum(losses) / D
 
 
@@ -114,7 +120,9 @@ def _few_indices(x, t, dx, N, C, loss):
     scale, block, scratch, total = one_of(x) / x.dtype.type(N), block_of_rows(x), block_scratch(x), 0.0
     for i in range((N + block - 1) // block):
         rows = _block(i, block, N)
-        total += _block_of_indices(x[rows], t[rows], x[0, :0], _NOTHING, scale, scratch, False, dx[rows])
+        _weigh(t[rows], C, x[0, :0], _NOTHING, scale, scratch)
+        softmax_block(x[rows], dx[rows], scratch)
+        total += _take_labels(x[rows], t[rows], scale, scratch, dx[rows])
     loss[0] = total / N
 
 
@@ -127,7 +135,7 @@ def _block_of_labels(x, q, scale, scratch, dx):
         for c in range(x.shape[1]):
             factor[n] += q[n, c]
         factor[n] *= scale
-    softmax_block(x, dx, scratch, False)
+    softmax_block(x, dx, scratch)
     loss = 0.0
     for n in range(x.shape[0]):
         log_s, row_loss = log(s[n]), zero_of(x)

@@ -145,6 +145,17 @@ def test_larger_than_caches(k, shape, dtype, rng):
     want_loss, want = run(ref, x, t)
     assert_allclose(loss, want_loss, rtol=1e-5)
     assert_allclose(dx, want, rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-12)
+    with fastnn.threads(1):
+        again, dx_again = run(k, x, t)
+    assert loss == again
+    assert_array_equal(dx, dx_again)
+    x[5, 17], x[70, -1] = np.nan, np.inf
+    _, with_nan = run(k, x, t)
+    bad = np.isnan(with_nan).all(axis=1)
+    assert_array_equal(bad.nonzero()[0], [5, 70])
+    assert_array_equal(with_nan[~bad], dx[~bad])
+    x[[5, 70]] = 0
+    _, dx = run(k, x, t)
     y = np.empty_like(x)
     k.softmax_forward(x, y)
     dx *= shape[0]
