@@ -12,7 +12,7 @@ from numba import carray
 from ._gemm import SCRATCH_BYTES, compiled_product
 from ._jit import jit
 from ._matrices import MIN_ROWS
-from ._tile import address, itemsize
+from ._tile import address, itemsize, lanes
 from ._update import compiled_update
 from .optimizer import compiled_rule
 
@@ -29,6 +29,10 @@ CROSS_ENTROPY, SQUARED_ERROR = range(2)
 _LOSSES = {"softmax_with_loss": CROSS_ENTROPY, "mean_squared_error": SQUARED_ERROR}
 
 PREDICT_ROWS = 224  # at a time: their activations stay in the second-level cache
+PADDING_BYTES = 64
+# Weights of a stage from which threads share out columns, and features of x from which they share out those (measured:
+# bench/RESULTS.md).
+SHARE_COLUMNS_FROM, SHARE_FEATURES_FROM = 1 << 18, 256
 
 
 class Plan(NamedTuple):
@@ -77,7 +81,7 @@ def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.
 @jit
 def padded(features, size):
     """Distance between rows: rows that lie multiples of 2 KB apart displace each other from the cache."""
-    return features + 64 // size if features * size % 2048 == 0 else features
+    return features + PADDING_BYTES // size if features * size % 2048 == 0 else features
 
 
 @jit
@@ -104,13 +108,30 @@ def share(rows, part, parts):
 
 
 @jit
+def halves(stages):
+    """How many parts there are of the features of x, which the first product sums up apart; see _mlp_rows.py."""
+    features, weights = stages[0, IN], stages[0, IN] * stages[0, OUT]
+    return 2 if stages[0, W_AT] != 0 and features >= SHARE_FEATURES_FROM and weights < SHARE_COLUMNS_FROM else 1
+
+
+@jit
+def half_of_x(stages, half, x, order, gathered, n, one):
+    """The first and last feature of a half, and where it lies: address, and distance between rows."""
+    features, size = stages[0, IN], itemsize(one)
+    middle = features if halves(stages) == 1 else (features // 2 + lanes(one) - 1) // lanes(one) * lanes(one)
+    begin, end = (0, middle) if half == 0 else (middle, features)
+    if order == 0:
+        return begin, end, x + begin * size, features
+    return begin, end, gathered + half * n * padded(middle, size) * size, padded(end - begin, size)
+
+
+@jit
 def memory_of(head, stages, n, one):
-    """Where things lie in the workspace for a batch of n: addresses of outputs, gradients, gathered x; losses, sums."""
+    """Where things lie in the workspace for a batch of n: addresses of outputs, gradients, losses, sums; gathered x."""
     last, work, size = stages[stages.shape[0] - 1], head[WORK], itemsize(one)
     outputs = n * (last[BEFORE] + last[WIDTH]) * size
-    x_width = padded(stages[0, IN], size)
-    nll = work + 2 * outputs + n * x_width * size
-    return work, work + outputs, work + 2 * outputs, x_width, nll, nll + n * size
+    losses = work + 2 * outputs
+    return work, work + outputs, losses, losses + n * size, losses + 2 * n * size
 
 
 @jit

@@ -1,8 +1,11 @@
 """The first pass of a training step: forward, loss, gradients of all stages. Some stops of it, of a share of the work.
 
-With L stages it has 2 L + 1 stops: gather the batch, L stages forward, the loss, L - 1 stages back. A share of the
-batch's rows can go through all of them without waiting for the others. But where W is large and rows are few, the
-threads share out columns, since then none needs all of W; such a stop is a parallel region of its own.
+With L stages it has 2 L + 2 stops: gather the batch, the first product, its sum, L - 1 stages forward, the loss, L - 1
+stages back. A share of the batch's rows can go through all of them without waiting for the others. But what one thread
+wrote reaches another as slowly as from memory. So there are parallel regions of their own where W or x is large:
+    Where W is, and rows are few, threads share out its columns: none needs all of W.
+    Where x has many features, the first product is that of two halves of them, added up afterwards. Two threads take a
+    half each: there the weights stay, and the x that their gradient needs, from stop to stop and step to step.
 """
 
 import functools
@@ -25,6 +28,7 @@ from ._mlp_plan import (
     NONE,
     OUT,
     RELU,
+    SHARE_COLUMNS_FROM,
     SIGMOID,
     SQUARED_ERROR,
     TANH,
@@ -32,62 +36,96 @@ from ._mlp_plan import (
     W_COL,
     W_ROW,
     WIDTH,
+    half_of_x,
+    halves,
     memory_of,
     parts_of,
     scratch_of,
     share,
 )
-from ._tile import call, copy_bytes, itemsize, lanes, load, one_of
+from ._tile import call, copy_bytes, itemsize, lanes, load, one_of, store
 
-SHARE_COLUMNS_FROM = 1 << 18  # weights of a stage (measured: bench/RESULTS.md)
+_GATHER, _PRODUCT, _SUM = range(3)  # the first stops
 
 
 @jit
 def stops(table):
-    return 2 * table.shape[0] + 1
+    return 2 * table.shape[0] + 2
 
 
 @jit
 def next_region(table, n, stop, threads, one):
     """The parallel region that begins at a stop: where it ends, parts of rows, parts of columns."""
     end, column_parts = stop + 1, _column_parts(table, n, stop, threads, one)
-    while column_parts == 1 and end < stops(table) and _column_parts(table, n, end, threads, one) == 1:
+    while end < stops(table) and (end <= _PRODUCT or column_parts == 1):
+        if _column_parts(table, n, end, threads, one) != column_parts:
+            break
         end += 1
     return end, max(1, min(threads // column_parts, n // MIN_ROWS)), column_parts
 
 
 @jit
 def _column_parts(table, n, stop, threads, one):
-    last = table.shape[0] - 1
-    forward, back = stop - 1, 2 * last + 3 - stop
-    s = forward if 0 <= forward <= last else back if 0 < back <= last else -1
+    if stop <= _PRODUCT and halves(table) == 2:
+        return 2 - threads % 2
+    s, is_forward = _stage_at(stop, table.shape[0] - 1)
     if s < 0 or table[s, W_AT] == 0 or table[s, IN] * table[s, OUT] < SHARE_COLUMNS_FROM or n >= threads * PACK_B_ROWS:
         return 1
-    return grid(n, table[s, OUT] if s == forward else table[s, IN], 2 * lanes(one), threads)[1]
+    return grid(n, table[s, OUT] if is_forward else table[s, IN], 2 * lanes(one), threads)[1]
+
+
+@jit
+def _stage_at(stop, last):
+    """Which stage's turn it is, -1 for none; and whether forward."""
+    if stop == _PRODUCT:
+        return 0, True
+    if _SUM < stop <= last + _SUM:
+        return stop - _SUM, True
+    return (2 * last + _SUM + 2 - stop if stop > last + _SUM + 1 else -1), False
 
 
 def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, row_parts, column_parts, scale):
     head, stages = parts_of(table, length)
     last, one, size, features = stages.shape[0] - 1, one_of(scale), itemsize(scale), stages[0, IN]
     engine, scratch = head[ENGINE], scratch_of(head, part)
-    ys, gs, xs, xs_row, losses, sums = memory_of(head, stages, n, one)
+    ys, gs, losses, sums, gathered = memory_of(head, stages, n, one)
     r0, r1 = share(n, part // column_parts, row_parts), share(n, part // column_parts + 1, row_parts)
     rows, column_part = r1 - r0, part % column_parts
     for stop in range(begin, end):
-        if stop == 0 and order != 0:
-            for r in range(r0, r1):
-                source = x + load(order, first + r, first) * features * size
-                copy_bytes(xs + r * xs_row * size, source, features * size)
-        elif 0 < stop <= last + 1:
-            s = stop - 1
-            stage, y_row = stages[s], stages[s, WIDTH]
-            a, a_row = (xs, xs_row) if order != 0 else (x, features)
-            if s > 0:
-                a, a_row = ys + n * stages[s - 1, BEFORE] * size, stages[s - 1, WIDTH]
+        s, is_forward = _stage_at(stop, last)
+        if stop <= _PRODUCT:
+            for half in range(halves(stages)):
+                if halves(stages) == 2 and column_parts == 2 and half != column_part:
+                    continue
+                k0, k1, a, a_row = half_of_x(stages, half, x, order, gathered, n, one)
+                y, y_row = (ys if half == 0 else gs) + r0 * stages[0, WIDTH] * size, stages[0, WIDTH]
+                if stop == _PRODUCT and halves(stages) == 2:
+                    a += r0 * a_row * size
+                    _half_forward(engine, stages[0], half, k0, k1, a, a_row, y, y_row, rows, scratch, one)
+                elif stop == _PRODUCT:
+                    j0, j1 = share_of(stages[0, OUT], 2 * lanes(one), column_part, column_parts)
+                    stage_forward(engine, stages[0], a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
+                elif order != 0:
+                    for r in range(r0, r1):
+                        source = x + (load(order, first + r, first) * features + k0) * size
+                        copy_bytes(a + r * a_row * size, source, (k1 - k0) * size)
+        elif stop == _SUM and halves(stages) == 2:
+            at, y_row = r0 * stages[0, WIDTH] * size, stages[0, WIDTH]
+            _add(ys + at, gs + at, rows * y_row, one)
+            activate_in_place(stages[0, ACT], ys + at, y_row, rows, stages[0, OUT], one)
+        elif is_forward:
+            stage, below, y_row = stages[s], stages[s - 1], stages[s, WIDTH]
+            a, a_row = ys + (n * below[BEFORE] + r0 * below[WIDTH]) * size, below[WIDTH]
             j0, j1 = share_of(stage[OUT], 2 * lanes(one), column_part, column_parts)
             y = ys + (n * stage[BEFORE] + r0 * y_row) * size
-            stage_forward(engine, stage, a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
-        elif stop == last + 2:
+            stage_forward(engine, stage, a, a_row, y, y_row, rows, j0, j1, scratch, one)
+        elif s > 0:
+            stage, below = stages[s], stages[s - 1]
+            g, g_row = gs + (n * stage[BEFORE] + r0 * stage[WIDTH]) * size, stage[WIDTH]
+            at, row = (n * below[BEFORE] + r0 * below[WIDTH]) * size, below[WIDTH]
+            j0, j1 = share_of(stage[IN], 2 * lanes(one), column_part, column_parts)
+            _stage_backward(engine, stage, below[ACT], g, g_row, ys + at, gs + at, row, rows, j0, j1, scratch, one)
+        elif stop > _SUM:
             classes, act = stages[last, OUT], stages[last, ACT]
             at, row = (n * stages[last, BEFORE] + r0 * classes) * size, r0 * size
             if head[LOSS] == SQUARED_ERROR:
@@ -97,13 +135,6 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
                     ys + at, gs + at, rows, classes, t, t_rows, order, first + r0, scale, losses + row, sums + row
                 )
             activation_gradient(act, gs + at, classes, ys + at, classes, rows, classes, one)
-        elif stop > last + 2:
-            s = 2 * last + 3 - stop
-            stage, below = stages[s], stages[s - 1]
-            g, g_row = gs + (n * stage[BEFORE] + r0 * stage[WIDTH]) * size, stage[WIDTH]
-            at, row = (n * below[BEFORE] + r0 * below[WIDTH]) * size, below[WIDTH]
-            j0, j1 = share_of(stage[IN], 2 * lanes(one), column_part, column_parts)
-            _stage_backward(engine, stage, below[ACT], g, g_row, ys + at, gs + at, row, rows, j0, j1, scratch, one)
 
 
 @functools.cache
@@ -115,6 +146,22 @@ def compiled_rows_pass(dtype):
     """
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 12, real), _rows_pass)
+
+
+@jit
+def _half_forward(engine, stage, half, k0, k1, x, x_row, y, y_row, rows, scratch, one):
+    """y = x · W of some features, for the first half + b."""
+    has_bias = half == 0 and stage[B_AT] != 0
+    call(
+        engine, rows, stage[OUT], k1 - k0, x, x_row, 1, stage[W_AT] + k0 * stage[W_ROW] * itemsize(one), stage[W_ROW],
+        stage[W_COL], y, y_row, BIAS if has_bias else STORE, stage[B_AT], 0, scratch, one,
+    )  # fmt: skip
+
+
+@jit
+def _add(y, other, count, one):
+    for i in range(count):
+        store(y, i, load(y, i, one) + load(other, i, one))
 
 
 @jit

@@ -24,6 +24,8 @@ from ._mlp_plan import (
     W_ROW,
     W_STATE,
     WIDTH,
+    half_of_x,
+    halves,
     memory_of,
     parts_of,
     scratch_of,
@@ -52,8 +54,7 @@ def _weights_pass(table, length, x, order, squares, n, part, parts, differentiat
     head, stages = parts_of(table, length)
     one, size = one_of(rate), itemsize(rate)
     engine, update, rule, scratch = head[ENGINE], head[UPDATE], head[RULE], scratch_of(head, part)
-    ys, gs, xs, xs_row, _, _ = memory_of(head, stages, n, one)
-    a, a_row = (xs, xs_row) if order != 0 else (x, stages[0, IN])
+    ys, gs, _, _, gathered = memory_of(head, stages, n, one)
     total = 0
     for s in range(stages.shape[0]):
         total += stages[s, IN] * _cost(stages[s], one)
@@ -70,10 +71,16 @@ def _weights_pass(table, length, x, order, squares, n, part, parts, differentiat
             dW, rows = stage[DW_AT] + i0 * columns * size, i1 - i0
             owns_bias = i0 == 0 and stage[B_AT] != 0
             if differentiate != 0:
-                call(
-                    engine, rows, columns, n, a + i0 * size, 1, a_row, g, g_row, 1,
-                    dW, columns, STORE, 0, 0, scratch, one,
-                )  # fmt: skip
+                for half in range(halves(stages) if s == 0 else 1):
+                    first, last, a, a_row = 0, stage[IN], ys + n * stages[s - 1, BEFORE] * size, stages[s - 1, WIDTH]
+                    if s == 0:
+                        first, last, a, a_row = half_of_x(stages, half, x, order, gathered, n, one)
+                    first_row, last_row = max(i0, first), min(i1, last)
+                    if first_row < last_row:
+                        call(
+                            engine, last_row - first_row, columns, n, a + (first_row - first) * size, 1, a_row,
+                            g, g_row, 1, stage[DW_AT] + first_row * columns * size, columns, STORE, 0, 0, scratch, one,
+                        )  # fmt: skip
                 if owns_bias:  # by the same engine, as a row of ones times g
                     call(
                         engine, 1, columns, n, one_element(one), 0, 0, g, g_row, 1,
@@ -99,7 +106,6 @@ def _weights_pass(table, length, x, order, squares, n, part, parts, differentiat
         if cost > 0:
             row_before += stage[IN] + 1
         before += stage[IN] * cost
-        a, a_row = ys + n * stage[BEFORE] * size, stage[WIDTH]
 
 
 @functools.cache

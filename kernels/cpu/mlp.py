@@ -27,6 +27,7 @@ from ._mlp_plan import (
     IN,
     LOSS,
     OUT,
+    PADDING_BYTES,
     PREDICT_PASS,
     PREDICT_ROWS,
     ROWS_PASS,
@@ -39,7 +40,6 @@ from ._mlp_plan import (
     address_or_0,
     memory_of,
     mlp_plan,
-    padded,
     parts_of,
 )
 from ._mlp_predict import compiled_predict_pass
@@ -67,7 +67,7 @@ class Workspace(NamedTuple):
 def mlp_workspace(plan, batch_size, dtype):
     """Memory in which `mlp_train` keeps a batch's activations and gradients, for batches up to batch_size."""
     dtype, stages = np.dtype(dtype), plan.table[1:]
-    per_sample = 2 * int(stages[:, WIDTH].sum()) + int(padded(stages[0, IN], dtype.itemsize)) + 2
+    per_sample = 2 * int(stages[:, WIDTH].sum()) + 2 + int(stages[0, IN]) + 2 * PADDING_BYTES // dtype.itemsize
     squares = np.zeros(int(stages[:, IN].sum()) + len(stages))
     functions = {ROWS_PASS: compiled_rows_pass(dtype.char), WEIGHTS_PASS: compiled_weights_pass(dtype.char)}
     table, memory = _memory(plan, functions, np.empty(per_sample * batch_size, dtype))
@@ -143,7 +143,7 @@ def _train(
                     )  # fmt: skip
             if phase == 0 and clip:
                 rate = numbers.dtype.type(clipping_rate(squares, max_norm))
-        losses[batch] = loss_scale * sum_in_order(memory_of(head, stages, n, one)[4], n, one) / n
+        losses[batch] = loss_scale * sum_in_order(memory_of(head, stages, n, one)[2], n, one) / n
     head[DONE] = batches
 
 

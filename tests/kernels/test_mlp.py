@@ -226,8 +226,8 @@ def test_nan_comes_out(k):
 def test_adam_with_weight_decay(k, transposed, max_norm, monkeypatch):
     """The optimizer's state, and parameters whose columns are not adjacent; the same bits for any number of threads."""
     monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", 0)
-    network, n = mlp(100, 70, 33, 10), 50
-    x = np.random.default_rng(0).standard_normal((n, 100))
+    network, n = mlp(270, 70, 33, 10), 50
+    x = np.random.default_rng(0).standard_normal((n, 270))
     t = labels(n, 10, "indices", "float64")
     numbers = np.array([[0.1, 0.99, lr, 0.1, 0.001, 1e-7] for lr in (0.1, 0.2)])
     results = []
