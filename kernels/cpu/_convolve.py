@@ -11,7 +11,7 @@ from numba.extending import register_jitable
 
 from ._gemm import _round_up, _transpose
 from ._image_plan import PHASE, STRIPE_PIXELS, band_rows, ceil_div
-from ._image_tile import as_pointer, copy_row
+from ._image_tile import as_pointer, copy_block
 from ._jit import jit
 from ._tile import TILE_ROWS, address, call, infinity_of, itemsize, keep, lanes, load, store, zero_of
 
@@ -63,10 +63,11 @@ def copy_rows(to, image, first, end, plan, one):
     """Rows first..end of a group of channels of an image, as the plan has them."""
     size = itemsize(one)
     for c in range(plan.channels):  # along the image as it lies in memory
-        for row in range(first, end):
-            source = image + ((c * plan.height + row) * plan.width - plan.left) * size
-            target = to + ((row - first) * plan.channels + c) * plan.pitch * size
-            copy_row(target, source, plan.left, plan.left + plan.width, plan.pitch, one)
+        source = image + ((c * plan.height + first) * plan.width - plan.left) * size
+        copy_block(
+            to + c * plan.pitch * size, plan.channels * plan.pitch, source, plan.width, end - first,
+            plan.left, plan.left + plan.width, plan.pitch, one,
+        )  # fmt: skip
 
 
 @jit
@@ -77,10 +78,9 @@ def store_stripe(out, tiles, turned, turned_row, filters, width, rows, columns, 
     for f in range(filters):
         to, source = out + f * plan.out_plane * size, turned + f * turned_row * size
         if plan.out_row == columns:
-            copy_row(to, source, 0, pixels, pixels, one)
+            copy_block(to, 0, source, 0, 1, 0, pixels, pixels, one)
         elif plan.out_column == 1:
-            for y in range(rows):
-                copy_row(to + y * plan.out_row * size, source + y * columns * size, 0, columns, columns, one)
+            copy_block(to, plan.out_row, source, columns, rows, 0, columns, columns, one)
         else:
             out_row, out_column = plan.out_row, plan.out_column  # not read again after each store
             for y in range(rows):

@@ -1,9 +1,9 @@
 """Filters over images where vectors run over pixels, as _image_plan.py describes them: steps of one pixel only.
 
 Each thread copies some rows of each channel, padded, to scratch memory that fits the second-level cache. There they are
-one long row of pixels, over which vectors run; the rows of a register tile run over filters. Nothing needs transposing:
-the pixels between two rows, padding, are computed, too, and masks leave them out when a tile is stored. Where there are
-several phases, each is computed for as many pixels as the largest has, and spread over the output from scratch memory.
+one long row of pixels, or, for enough filters, one for each column of taps; vectors run over it, the rows of a register
+tile over filters. Nothing needs transposing. Where the rows have pixels between them that count for nothing, or there
+are several phases, sums go to the output by way of scratch memory.
 """
 
 import numpy as np
@@ -13,11 +13,10 @@ from numba.extending import register_jitable
 from ._convolve import _ALIGNMENT, TERM_BYTES
 from ._gemm import _round_up
 from ._image_plan import PHASE, PIXEL_ROWS, PIXEL_VECTORS, band_rows, ceil_div
-from ._image_tile import as_pointer, copy_row
+from ._image_tile import as_pointer, copy_block
 from ._jit import jit
-from ._tile import address, call, infinity_of, itemsize, keep, lanes, load, store, zero_of
+from ._tile import address, call, copy_bytes, infinity_of, itemsize, keep, lanes, load, store, zero_of
 
-PIECE_BYTES = 16
 _inline = register_jitable(inline="always")
 
 
@@ -57,15 +56,32 @@ def pack(task, part, parts, one):
 
 
 @jit
-def copy_planes(to, image, first, rows, plan, one):
-    """Rows of a group of channels of an image, from number `first` on, with zeros beside, above and below."""
-    size = itemsize(one)
+def copy_planes(to, image, first, rows, shifts, plan, one):
+    """Rows of a group of channels of an image, from number `first` on, as each shift sees them; zeros outside."""
+    size, columns = itemsize(one), plan.pitch
+    above = min(max(0, -first), rows)
+    below = max(0, min(rows, plan.height - first))
     for c in range(plan.channels):
-        for i in range(rows):
-            row = first + i
-            end = plan.left + plan.width if row >= 0 and row < plan.height else plan.left
-            source = image + ((c * plan.height + row) * plan.width - plan.left) * size
-            copy_row(to + (c * plan.copied_rows + i) * plan.pitch * size, source, plan.left, end, plan.pitch, one)
+        for number in range(plan.shifts):
+            shift = load(shifts, number, 0)
+            begin, end = max(0, -shift), min(columns, plan.width - shift)
+            plane = to + (c * plan.shifts + number) * plan.plane * size
+            at = (first + above) * plan.width + shift
+            source, to_image = image + (c * plan.height * plan.width + at) * size, plane + above * columns * size
+            copy_block(plane, columns, image, 0, above, 0, 0, columns, one)
+            if columns == plan.width and begin < end and above < below:  # all at once, then zeros at the sides
+                pixels = (below - above) * columns
+                skipped = max(0, -at)
+                copied = min(pixels, plan.height * plan.width - at) - skipped
+                copy_bytes(to_image + skipped * size, source + skipped * size, copied * size)
+                for r in range(below - above):
+                    for j in range(begin):
+                        store(to_image, r * columns + j, zero_of(one))
+                    for j in range(end, columns):
+                        store(to_image, r * columns + j, zero_of(one))
+            else:
+                copy_block(to_image, columns, source, plan.width, below - above, begin, end, columns, one)
+            copy_block(plane + below * columns * size, columns, image, 0, rows - below, 0, 0, columns, one)
 
 
 @jit
@@ -77,34 +93,35 @@ def convolve_rows(task, phase, group, copy, rows, to, to_plane, floor):
     pixels = (rows - 1) * plan.pitch + plan.out_columns
     for p in range(0, pixels, width):
         vectors = min(PIXEL_VECTORS, ceil_div(pixels - p, lanes(floor)))
-        pieces = task.pieces + p // lanes(floor) * task.piece_count * PIECE_BYTES
         for panel in range(plan.panels):
             first, count = panel_of(plan, panel)
             bias = packed_panel(task, group, panel, floor)
             weights = bias + (1 + phase.terms_at) * PIXEL_ROWS * size
             call(
-                task.tile, count, vectors, depth, weights, start + p * size, terms, to + first * to_plane * size,
-                to_plane, bias, pieces, task.piece_count, pixels - p, floor,
+                task.tile, count, vectors, depth, weights, start + p * size, terms,
+                to + (first * to_plane + p) * size, to_plane, bias, pixels - p, floor,
             )  # fmt: skip
 
 
 @jit
-def spread_rows(out, sums, phase, rows, plan, one):
-    """Rows of a phase's outputs to their places, which lie apart."""
-    size, out_column = itemsize(one), plan.out_column
+def store_rows(out, sums, phase, rows, plan, one):
+    """Rows of a phase's outputs to their places."""
+    size, out_row, out_column = itemsize(one), plan.out_row, plan.out_column
     for f in range(plan.filters):
-        for y in range(rows):
-            to = out + (f * plan.out_plane + y * plan.out_row) * size
-            source = sums + (f * plan.pixels + y * plan.out_columns) * size
-            for x in range(phase.columns):
-                store(to, x * out_column, load(source, x, one))
+        to, source = out + f * plan.out_plane * size, sums + f * plan.pixels * size
+        if out_column == 1:
+            copy_block(to, out_row, source, plan.pitch, rows, 0, phase.columns, phase.columns, one)
+        else:
+            for y in range(rows):
+                for x in range(phase.columns):
+                    store(to, y * out_row + x * out_column, load(source, y * plan.pitch + x, one))
 
 
 def convolve(task, part, parts, one):
     """A share of the jobs, each a band of rows of a group of an image."""
     task = carray(task, 1)[0]
     plan = task.plan
-    size, one_phase = itemsize(one), task.phase_count == 1
+    size, direct = itemsize(one), plan.pixels == 0
     floor = zero_of(one) if task.relu != 0 else -infinity_of(one)
     phases = carray(as_pointer(task.phases), task.phase_count, PHASE)
     band = band_rows(plan, task.images, parts)
@@ -122,13 +139,13 @@ def convolve(task, part, parts, one):
         y0, image = job % bands * band, job // bands  # `image`: of a group
         rows, group = min(band, plan.out_rows - y0), image % plan.groups
         source = task.x + image * plan.channels * plan.height * plan.width * size
-        copy_planes(copy, source, plan.first_row + y0, rows + plan.copied_rows - plan.band, plan, one)
+        copy_planes(copy, source, plan.first_row + y0, rows + plan.copied_rows - plan.band, task.shifts, plan, one)
         out = task.out + (image * plan.filters * plan.out_plane + y0 * plan.out_row) * size
         for number in range(task.phase_count):
             phase = phases[number]
-            to, to_plane = (out, plan.out_plane) if one_phase else (sums, plan.pixels)
+            to, to_plane = (out, plan.out_plane) if direct else (sums, plan.pixels)
             convolve_rows(task, phase, group, copy, rows, to, to_plane, floor)
-            if not one_phase:
+            if not direct:
                 here = min(rows, phase.rows - y0)
-                spread_rows(out + phase.out_at * size, sums, phase, here, plan, one)
+                store_rows(out + phase.out_at * size, sums, phase, here, plan, one)
     keep(scratch)

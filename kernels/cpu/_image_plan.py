@@ -10,6 +10,7 @@ from numba.extending import register_jitable
 from ._simd import VECTORS
 
 FEW_TERMS = 64  # below, sums are too short to pay for the transposition of what they give
+FEW_PRODUCTS = 64  # of one value of the image, over a plane: below, a copy for each shift costs more than it saves
 STRIPE_PIXELS = 128  # of outputs transposed at once, if a row has no more
 COPY_BYTES = 512 * 1024  # of the image copied at once
 
@@ -25,6 +26,11 @@ class Plan(NamedTuple):
     They see it through a copy of its rows, (rows, channels, pitch), with zeros beside each. Rows of padding are not
     copied: sums leave out the taps that lie there.
 
+    Or "in planes", with all padding, so that vectors can run over pixels: through one plane for each channel and each
+    shift, which is a column of taps, (channels, shifts, rows, pixels that it sees of a row of outputs). In these the
+    pixels follow each other as those of the output do. Or, where so many copies would not pay, (channels, 1, rows,
+    pixels that any column of taps sees): outputs between the rows are computed, too, and left out when they are stored.
+
     The gradient for the input is such a convolution too, of the gradient for the output with the filters turned round.
     Where the stride is (sh, sw) it falls apart into sh · sw phases: each has its share of the taps, for its share of
     the pixels. A forward pass has one phase.
@@ -35,7 +41,7 @@ class Plan(NamedTuple):
     height: int
     width: int
     left: int  # zeros on the left of a copied row; negative: so many columns are not copied
-    pitch: int
+    pitch: int  # from one copied row to the next
     row_step: int  # of the image, for one row of outputs
     column_step: int
     first_row: int  # of the image that a phase's first row of outputs sees, and that its last one sees
@@ -48,7 +54,9 @@ class Plan(NamedTuple):
     out_plane: int
     out_row: int  # from one row of a phase to the next
     out_column: int
-    in_planes: int  # copied as (channels, rows, pitch), padded below and above too, for vectors that run over pixels
+    in_planes: int
+    shifts: int
+    plane: int  # from one to the next
     band: int  # most rows of outputs that share a copy, so that it fits the cache
     copied_rows: int  # of the image, for so many
     copy_size: int  # scratch memory for the copy
@@ -91,7 +99,7 @@ class Tables(NamedTuple):
     phases: np.ndarray
     terms: np.ndarray  # (of tiles of one and of two vectors, if not in planes; terms, two places): see _image_tile.py
     places: np.ndarray  # of the terms in W
-    pieces: np.ndarray  # in planes: see `_pieces`
+    shifts: np.ndarray  # in planes: the first column that each sees
 
 
 class Task(NamedTuple):
@@ -112,8 +120,7 @@ class Task(NamedTuple):
     terms: int
     term_count: int
     places: int
-    pieces: int
-    piece_count: int
+    shifts: int
 
 
 class WeightsTask(NamedTuple):
@@ -223,20 +230,26 @@ def _plan(
 ):
     W_filter, W_channel = W_strides
     (first_row, last_row), (first_column, last_column) = (_span(a, step) for a, step in zip(axes, steps, strict=True))
-    pitch = last_column - first_column + 1
     out_rows, out_columns = (max(p.size for p in phases) for phases in axes)
+    one_phase = out_steps == (1, 1)
+    shifts, pitch = [first_column], last_column - first_column + 1
+    if in_planes and one_phase and filters * W_shape[2] * W_shape[3] >= FEW_PRODUCTS:
+        shifts, pitch = [axes[1][0].first + u * axes[1][0].tap_step for u in range(W_shape[3])], out_columns
     row_step, column_step = steps
     margin = last_row - first_row + 1 - out_rows * row_step  # rows that `band` rows of outputs see beyond band · step
-    fitting = COPY_BYTES // (channels * pitch * VECTORS.bytes // lanes) - margin
+    row_size = channels * len(shifts) * pitch
+    fitting = COPY_BYTES // (row_size * VECTORS.bytes // lanes) - margin
     band = max(1, min(out_rows, fitting // row_step))
     copied_rows = band + margin if in_planes else min(image_size[0], band * row_step + margin)
-    copy_size = channels * copied_rows * pitch
-    if in_planes:  # the last tile may read more, for sums that are not stored
-        copy_size, pixels = copy_size + PIXEL_VECTORS * lanes, 0 if out_steps == (1, 1) else band * out_columns
+    plane = 0
+    if in_planes:  # an odd number of vectors, since places 4 KB apart displace each other from the cache
+        plane = (ceil_div(copied_rows * pitch, lanes) | 1) * lanes
+        # The last tile may read more, for sums that are not stored.
+        copy_size = channels * len(shifts) * plane + PIXEL_VECTORS * lanes
+        pixels = 0 if one_phase and pitch == out_columns else band * pitch
     else:
+        copy_size = _round_up(copied_rows * row_size, lanes)
         pixels = _round_up(max(STRIPE_PIXELS, out_columns), lanes)  # whole rows of any phase
-    # From a row of the copied image to the next, from a channel to the next.
-    row, plane = (pitch, copied_rows * pitch) if in_planes else (channels * pitch, pitch)
     phases, terms, places = [], [], []
     for rows, columns in itertools.product(*axes):
         at = rows.out * out_size[1] + columns.out
@@ -246,8 +259,13 @@ def _plan(
         )
         offsets = []
         for (t, r), c, (u, s) in itertools.product(enumerate(rows.taps), range(channels), enumerate(columns.taps)):
-            column = columns.first - first_column + u * columns.tap_step
-            offsets.append(t * rows.tap_step * row + c * plane + column)
+            row, column = t * rows.tap_step, columns.first + u * columns.tap_step
+            if not in_planes:
+                offsets.append((row * channels + c) * pitch + column - first_column)
+            elif len(shifts) > 1:
+                offsets.append((c * len(shifts) + shifts.index(column)) * plane + row * pitch)
+            else:
+                offsets.append(c * plane + row * pitch + column - first_column)
             places.append(c * W_channel + r * W_shape[3] + s)
         terms.append(_terms_of_planes(offsets) if in_planes else _terms(offsets, lanes))
     plan = Plan(
@@ -257,30 +275,15 @@ def _plan(
         W_group=W_shape[0] // groups * W_shape[1] * W_shape[2] * W_shape[3], W_filter=W_filter,
         out_rows=out_rows, out_columns=out_columns,
         out_plane=out_size[0] * out_size[1], out_row=out_size[1] * out_steps[0], out_column=out_steps[1],
-        in_planes=int(in_planes), band=band, copied_rows=copied_rows, copy_size=_round_up(copy_size, lanes),
-        pixels=pixels, panels=ceil_div(filters, PIXEL_ROWS if in_planes else 2 * lanes),
+        in_planes=int(in_planes), shifts=len(shifts), plane=plane, band=band, copied_rows=copied_rows,
+        copy_size=copy_size, pixels=pixels, panels=ceil_div(filters, PIXEL_ROWS if in_planes else 2 * lanes),
     )  # fmt: skip
-    pieces = _pieces(band, out_columns, pitch, lanes) if in_planes else np.empty((0, 0, 2), np.int64)
-    tables = np.array(phases, PHASE), np.concatenate(terms, axis=1), np.array(places, np.int64), pieces
+    tables = np.array(phases, PHASE), np.concatenate(terms, axis=1), *(np.array(t, np.int64) for t in (places, shifts))
     return plan, Tables(*tables)
 
 
 def _round_up(value, unit):
     return ceil_div(value, unit) * unit
-
-
-def _pieces(rows, columns, pitch, lanes):
-    """Where the lanes of each vector over `rows` rows of pixels go, as one row: (vectors, pieces, (place, mask)).
-
-    The rows are `pitch` apart, of which the first `columns` pixels count. A piece is what a vector has of one row: its
-    place in the output is that of lane 0, were it part of that row, and its mask has a bit for each lane that is.
-    """
-    first = np.arange(0, rows * pitch, lanes)[:, None]
-    row = first // pitch + np.arange((lanes + pitch - 2) // pitch + 1)
-    lane = row * pitch - first  # of the row's first pixel; negative: before the vector
-    begin, end = (np.clip(bound, 0, lanes) for bound in (lane, lane + columns))
-    mask = np.where(row < rows, (1 << end) - (1 << begin), 0)
-    return np.stack([row * columns - lane, mask], axis=2)
 
 
 def _terms(offsets, lanes):

@@ -31,13 +31,13 @@ def _emit_tile(module, float_type, rows, vectors, over_pixels):
         return module.globals[name]
     builder = ir.IRBuilder()
     v = _Vector(builder, float_type)
-    integers = [_I64] * (10 if over_pixels else 9)
+    integers = [_I64] * (8 if over_pixels else 9)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*integers, v.element]), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder.position_at_end(function.append_basic_block("entry"))
     if over_pixels:
-        depth, a, b, terms, c, c_row, start, *pieces, floor = function.args
+        depth, a, b, terms, c, c_row, start, pixels, floor = function.args
     else:
         depth, a, a_row, b, terms, c, c_row, start, start_row, floor = function.args
     a, b, c, start = (v.pointer(address) for address in (a, b, c, start))
@@ -105,7 +105,7 @@ def _emit_tile(module, float_type, rows, vectors, over_pixels):
     if steps > 1:
         _, sums = loop_over_terms(term, builder.sub(depth, whole), 1, sums)
     if over_pixels:
-        _store_pieces(v, sums, rows, vectors, c, c_row, start, *pieces, floor)
+        _store_planes(v, sums, rows, vectors, c, c_row, start, pixels, floor)
     else:
         _store_rows(v, sums, rows, vectors, c, c_row, start, start_row, floor)
     builder.ret_void()
@@ -121,21 +121,19 @@ def _store_rows(v, sums, rows, vectors, c, c_row, start, start_row, floor):
             v.store(v.at_least(x, floor), v.at(c_i, _int(j * v.lanes)))
 
 
-def _store_pieces(v, sums, rows, vectors, c, c_row, start, pieces, count, pixels, floor):
-    """Each vector piece by piece, by its `count` entries of the table: see `_pieces` in _image_plan.py."""
+def _store_planes(v, sums, rows, vectors, c, c_row, start, pixels, floor):
     builder, floor = v.builder, v.splat(floor)
     biases = [v.splat(builder.load(v.at(start, _int(i)))) for i in range(rows)]
     x = [v.at_least(builder.fadd(sum_, biases[n // vectors]), floor) for n, sum_ in enumerate(sums)]
-    inside = [v.first_lanes(pixels, j * v.lanes) for j in range(vectors)]
-    table, bits = builder.inttoptr(pieces, _I64.as_pointer()), ir.IntType(v.lanes)
-    with cgutils.for_range(builder, count, intp=_I64) as loop:
-        for j in range(vectors):
-            entry = v.at(table, builder.mul(builder.add(builder.mul(count, _int(j)), loop.index), _int(2)))
-            to, mask = v.at(c, builder.load(entry)), builder.trunc(builder.load(v.at(entry, _int(1))), bits)
-            with builder.if_then(builder.icmp_unsigned("!=", mask, ir.Constant(bits, 0))):
-                mask = builder.and_(builder.bitcast(mask, inside[j].type), inside[j])
-                for i in range(rows):
-                    v.store(x[i * vectors + j], v.at(to, builder.mul(c_row, _int(i))), mask)
+    places = [(v.at(c, builder.mul(c_row, _int(i))), j) for i in range(rows) for j in range(vectors)]
+    with builder.if_else(builder.icmp_signed(">=", pixels, _int(vectors * v.lanes))) as (whole, part):
+        with whole:
+            for value, (row, j) in zip(x, places, strict=True):
+                v.store(value, v.at(row, _int(j * v.lanes)))
+        with part:
+            masks = [v.first_lanes(pixels, j * v.lanes) for j in range(vectors)]
+            for value, (row, j) in zip(x, places, strict=True):
+                v.store(value, v.at(row, _int(j * v.lanes)), masks[j])
 
 
 def _choice_of(heights, over_pixels):
@@ -179,15 +177,12 @@ def _tile(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, 
     _choose(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor)
 
 
-def _tile_over_pixels(rows, vectors, depth, a, b, terms, c, c_row, start, pieces, piece_count, pixels, floor):
-    """One tile of up to PIXEL_ROWS filters by up to PIXEL_VECTORS vectors of pixels, of which `pixels` count.
+def _tile_over_pixels(rows, vectors, depth, a, b, terms, c, c_row, start, pixels, floor):
+    """One tile of up to PIXEL_ROWS filters by up to PIXEL_VECTORS vectors of pixels, of which `pixels` are stored.
 
-    The rows of a are adjacent elements; start: one element a row. c: the address of the output that `pieces` counts
-    from, the entries of the first vector.
+    The rows of a are adjacent elements; start: one element a row.
     """
-    _choose_over_pixels(
-        rows, vectors, depth, a, b, terms, c, c_row, start, pieces, piece_count, pixels, floor
-    )  # fmt: skip
+    _choose_over_pixels(rows, vectors, depth, a, b, terms, c, c_row, start, pixels, floor)
 
 
 @functools.cache
@@ -195,7 +190,7 @@ def compiled_image_tile(dtype, over_pixels=False):
     """A tile compiled for a dtype; its ``address`` is what kernels call. (Cached: it must outlive its callers.)"""
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     if over_pixels:
-        return c_function(types.void(*[types.intp] * 12, real), _tile_over_pixels)
+        return c_function(types.void(*[types.intp] * 10, real), _tile_over_pixels)
     return c_function(types.void(*[types.intp] * 11, real), _tile)
 
 
@@ -208,17 +203,23 @@ def as_pointer(typing, address):
 
 
 @intrinsic
-def copy_row(typing, to, source, first, end, count, like):
-    """to[j] = source[j] where first <= j < end, else 0, for 0 <= j < count. Nothing else is read or written."""
+def copy_block(typing, to, to_row, source, source_row, rows, first, end, count, like):
+    """to[r, j] = source[r, j] where first <= j < end, else 0; for 0 <= r < rows, 0 <= j < count.
+
+    Nothing else is read or written. Rows, whose elements are adjacent, begin to_row and source_row elements apart.
+    """
 
     def code(context, builder, signature, args):
-        to, source, first, end, count, _ = args
+        to, to_row, source, source_row, rows, first, end, count, _ = args
         v = _Vector(builder, like)
         to, source = v.pointer(to), v.pointer(source)
         with cgutils.for_range_slice(builder, _int(0), count, _int(v.lanes), intp=_I64) as (j, _):
             before_end, before_first = (v.first_lanes(builder.sub(bound, j)) for bound in (end, first))
-            mask = builder.and_(before_end, builder.not_(before_first))
-            v.store(v.load(v.at(source, j), mask), v.at(to, j), v.first_lanes(builder.sub(count, j)))
+            read, written = builder.and_(before_end, builder.not_(before_first)), v.first_lanes(builder.sub(count, j))
+            to_j, source_j = v.at(to, j), v.at(source, j)
+            with cgutils.for_range(builder, rows, intp=_I64) as loop:
+                value = v.load(v.at(source_j, builder.mul(source_row, loop.index)), read)
+                v.store(value, v.at(to_j, builder.mul(to_row, loop.index)), written)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 5, like), code
+    return types.void(*[types.intp] * 8, like), code

@@ -83,8 +83,7 @@ def _prepare(plan, tables, dtype, has_bias, relu):
         terms=tables.terms.ctypes.data,
         term_count=len(tables.places),
         places=tables.places.ctypes.data,
-        pieces=tables.pieces.ctypes.data,
-        piece_count=tables.pieces.shape[1],
+        shifts=tables.shifts.ctypes.data,
     )
     loops, rows = (_convolve_planes, PIXEL_ROWS) if plan.in_planes else (_convolve, 2 * _lanes(dtype))
     elements = plan.groups * plan.panels * (1 + len(tables.places)) * rows

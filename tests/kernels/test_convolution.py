@@ -99,6 +99,8 @@ def geometries(draw):
 @given(geometry=geometries(), dtype=st.sampled_from(["float32", "float64"]), seed=st.integers(0, 2**32 - 1))
 @example(Geometry(3, 1, 30, (28, 28), (5, 5)), "float32", 0)
 @example(Geometry(3, 16, 16, (28, 28), pad=(1, 1)), "float32", 0)
+@example(Geometry(2, 5, 13, (9, 11), (4, 4), pad=(2, 2)), "float32", 0)  # in planes: a copy for each column of taps
+@example(Geometry(2, 5, 3, (9, 11), (4, 4), pad=(2, 2)), "float32", 0)  # one for all
 @example(Geometry(2, 33, 65, (14, 14), pad=(1, 1)), "float64", 0)
 @example(Geometry(2, 8, 70, (15, 15), stride=(2, 2), pad=(1, 1)), "float32", 0)
 @example(Geometry(1, 40, 20, (13, 85), stride=(2, 2), pad=(1, 1)), "float32", 0)  # dx: phases of 43 and 42 columns
@@ -159,6 +161,7 @@ def test_nan_and_infinity_come_out_where_they_went_in(k, poison):
     Geometry(3, 20, 40, (9, 17), pad=(1, 1), stride=(2, 1)),
     Geometry(1, 40, 20, (40, 33), groups=2),
     Geometry(1, 3, 20, (17, 9), stride=(2, 2)),
+    Geometry(1, 3, 40, (4, 5), pad=(6, 1)),  # some threads see nothing but padding
 ], ids=str)  # fmt: skip
 def test_the_same_for_any_number_of_threads(geometry, monkeypatch):
     arrays = geometry.arrays("float32")
