@@ -13,7 +13,8 @@ from ._gemm import _round_up, _transpose
 from ._image_plan import PHASE, STRIPE_PIXELS, band_rows, ceil_div
 from ._image_tile import as_pointer, copy_block
 from ._jit import jit
-from ._tile import TILE_ROWS, address, call, infinity_of, itemsize, keep, lanes, load, store, zero_of
+from ._simd import VECTORS
+from ._tile import address, call, infinity_of, itemsize, keep, lanes, load, store, zero_of
 
 TERM_BYTES = 16
 _ALIGNMENT = 64
@@ -105,7 +106,7 @@ def convolve_row(tile, plan, phase, y, terms, copy, copied, packed, vectors, to,
     weights = packed + (1 + phase.terms_at + taps_first * phase.row_terms) * width * size
     place = copy + (top + taps_first * tap_row - copied) * plan.channels * plan.pitch * size
     # Tiles of equal height, or one row more: a last tile of few rows would be slow.
-    highest = 2 * TILE_ROWS // vectors
+    highest = VECTORS.tile_sums // vectors
     tiles = ceil_div(columns, highest)
     height, taller = columns // tiles, columns % tiles
     x = 0

@@ -13,7 +13,8 @@ from ._convolve import _ALIGNMENT, TERM_BYTES, copied_rows, copy_rows, panel_wid
 from ._gemm import _round_up, _transpose
 from ._image_plan import band_rows, ceil_div
 from ._jit import jit
-from ._tile import TILE_ROWS, address, call, infinity_of, itemsize, keep, lanes, load, one_element, store, zero_of
+from ._simd import VECTORS
+from ._tile import address, call, infinity_of, itemsize, keep, lanes, load, one_element, store, zero_of
 
 JOBS = 16  # at least, if there are so many images: threads share them
 _inline = register_jitable(inline="always")
@@ -38,7 +39,7 @@ def stripe_weights(tile, plan, taps, terms, y0, y1, copy, copied, dout, vectors,
     """
     size, floor, width = itemsize(one), -infinity_of(one), vectors * lanes(one)
     row_bytes = plan.channels * plan.pitch * size
-    highest = 2 * TILE_ROWS // vectors
+    highest = VECTORS.tile_sums // vectors
     tiles = ceil_div(taps.run, highest)
     height, taller = taps.run // tiles, taps.run % tiles
     for r in range(taps.rows):

@@ -16,7 +16,7 @@ COPY_BYTES = 512 * 1024  # of the image copied at once
 
 # A tile whose vectors run over pixels: most of its vectors, and most filters, its rows. As many sums as in _tile.py.
 PIXEL_VECTORS = 3
-PIXEL_ROWS = 2 * VECTORS.tile_rows // PIXEL_VECTORS
+PIXEL_ROWS = VECTORS.tile_sums // PIXEL_VECTORS
 _inline = register_jitable(inline="always")
 
 

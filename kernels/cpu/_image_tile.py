@@ -18,7 +18,8 @@ from numba.extending import intrinsic
 
 from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS
 from ._jit import c_function
-from ._tile import _I64, TILE_ROWS, _int, _never_unroll, _opaque, _Vector
+from ._simd import VECTORS
+from ._tile import _I64, _int, _never_unroll, _opaque, _Vector
 
 _ROWS_PER_BASE = 5
 _SUMS_IN_FLIGHT = 8
@@ -164,12 +165,12 @@ def _choice_of(heights, over_pixels):
     return tile
 
 
-_choose = _choice_of((2 * TILE_ROWS, TILE_ROWS), over_pixels=False)
+_choose = _choice_of((VECTORS.tile_sums, VECTORS.tile_sums // 2), over_pixels=False)
 _choose_over_pixels = _choice_of((PIXEL_ROWS,) * PIXEL_VECTORS, over_pixels=True)
 
 
 def _tile(rows, vectors, depth, a, a_row, b, terms, c, c_row, start, start_row, floor):
-    """One tile of `rows` by `vectors` (1 or 2): up to TILE_ROWS of two vectors, or twice as many of one.
+    """One tile of `rows` by `vectors` (1 or 2): up to VECTORS.tile_sums rows of one, or half as many of two.
 
     depth: the number of terms. a, b, terms, c, start: addresses. terms: pairs of int64, which like a_row, c_row and
     start_row count elements.

@@ -1,6 +1,6 @@
 """Which vectors has the CPU that Numba compiles for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES included)?
 
-The height of a register tile follows: an accumulator for each row and vector, and registers to spare for B and for A.
+The size of a register tile follows: an accumulator for each row and vector, and registers to spare for B and for A.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from numba.core.registry import cpu_target
 class Vectors(NamedTuple):
     name: str
     bytes: int  # width of a vector
-    tile_rows: int  # most rows of a tile of two vectors: 2 * rows accumulators, 2 vectors of B, 1-2 of A
+    tile_sums: int  # most accumulators of a tile: 2-3 vectors of B and 1-2 of A need registers, too
 
 
-AVX512 = Vectors("avx512", 64, 14)  # 32 registers
-AVX2 = Vectors("avx2", 32, 6)  # 16 registers
-NEON = Vectors("neon", 16, 14)  # 32 registers
-GENERIC = Vectors("generic", 16, 6)  # SSE2 on x86, whatever LLVM makes of 16 bytes elsewhere
+AVX512 = Vectors("avx512", 64, 28)  # 32 registers
+AVX2 = Vectors("avx2", 32, 12)  # 16 registers
+NEON = Vectors("neon", 16, 28)  # 32 registers
+GENERIC = Vectors("generic", 16, 12)  # SSE2 on x86, whatever LLVM makes of 16 bytes elsewhere
 
 
 def detect(triple, cpu_name, features):

@@ -1,12 +1,13 @@
 """Register tiles: the innermost loop of a matrix product, in LLVM IR. The loops round it (_gemm.py) are plain Numba.
 
-A tile computes ``rows`` x ``vectors`` vectors of C in registers (Goto, van de Geijn, ACM TOMS 34, 2008; the BLIS
+A `tile` computes ``rows`` x ``vectors`` vectors of C in registers (Goto, van de Geijn, ACM TOMS 34, 2008; the BLIS
 micro-kernel of Van Zee, van de Geijn, ACM TOMS 41, 2015):
 
     C[i, :] = max(alpha · sum_k A[i, k] · B[k, :] + start[i, :], floor)
 
 That one ending serves all: start is a row of zeros (store), the bias with row stride 0 (affine), or C itself
 (accumulate; with alpha = -lr the update W -= lr · dW); floor is 0 for relu and -inf otherwise.
+A few columns that would fill a vector badly are the work of `dots`, whose vectors run along k.
 Why IR: loops that LLVM vectorises by itself reach 35-80 % of this, and nothing else in Numba pins values to registers.
 """
 
@@ -20,17 +21,22 @@ from numba.extending import intrinsic
 
 from ._simd import VECTORS
 
-TILE_ROWS = VECTORS.tile_rows
+_MANY_REGISTERS = VECTORS.tile_sums > 12
+TILE_VECTORS = 3 if _MANY_REGISTERS else 2
+TILE_ROWS = VECTORS.tile_sums // TILE_VECTORS
+DOT_ROWS = 4
 _I1, _I8, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _BYTE_POINTER = _I8.as_pointer()
 
-# A multiply-add takes 4 cycles and two can start in each, so at least 8 independent sums are needed to keep them busy.
-_SUMS_IN_FLIGHT = 8
 _ROWS_PER_BASE = 5
 # One row takes up to four vectors at once, to read B in one pass: float32 products with (784, 50) are 15 % faster, with
-# (784, 512) 18 %. The steps are the same for any number of vectors: sums must not depend on how columns are divided.
-_WIDE = 4
-_STEPS_OF_ONE_ROW = 4 if TILE_ROWS > 6 else 2  # 16 accumulators of 32 registers, 8 of 16
+# (784, 512) 18 %.
+WIDE = 4
+# A multiply-add takes 4 cycles and two can start in each, so at least 8 independent sums are needed to keep them busy.
+# Tiles of one or two rows have fewer of their own: they take several k a turn, each into other accumulators. As many
+# for any number of vectors, and none for higher tiles, although some could use it: the order of sums must not depend on
+# how columns and rows are divided.
+_STEPS_OF_FEW_ROWS = 4 if _MANY_REGISTERS else 2
 
 # So many rows of B before they are needed they are fetched from the second-level cache: rows that are not whole cache
 # lines come at half speed else. (1, 50, 784): - 7 %, (1, 512, 784): - 15 %, products of 1000: - 3 %. With 16 registers
@@ -100,6 +106,18 @@ class _Vector:
         # fmuladd, never fma: without the instruction, fma is a call into libm for each lane.
         return self._call(f"llvm.fmuladd.v{self.lanes}f{self.bits}", self.type, [x, y, z])
 
+    def scalar_multiply_add(self, x, y, z):
+        return self._call(f"llvm.fmuladd.f{self.bits}", self.element, [x, y, z])
+
+    def total(self, x):
+        """The sum of a vector's lanes: halves are added until one is left."""
+        while x.type.count > 1:
+            half = x.type.count // 2
+            lanes = (ir.Constant(ir.VectorType(_I32, half), list(range(first, first + half))) for first in (0, half))
+            undefined = ir.Constant(x.type, ir.Undefined)
+            x = self.builder.fadd(*(self.builder.shuffle_vector(x, undefined, part) for part in lanes))
+        return self.builder.extract_element(x, ir.Constant(_I32, 0))
+
     def at_least(self, x, floor):
         """max(x, floor) where NaN in x stays NaN; in this operand order one instruction on x86."""
         return self.builder.select(self.builder.fcmp_ordered(">", floor, x), floor, x)
@@ -127,7 +145,7 @@ def _emit_tile(module, float_type, rows, vectors, masked):
     bases = [_opaque(builder, v.at(a, builder.mul(a_row, _int(i)))) for i in range(0, rows, _ROWS_PER_BASE)]
     offsets = [_opaque(builder, builder.mul(a_row, _int(i))) for i in range(min(rows, _ROWS_PER_BASE))]
 
-    prefetches, rows_ahead = rows == 1 or TILE_ROWS > 6, builder.mul(b_row, _int(_ROWS_AHEAD))
+    prefetches, rows_ahead = rows == 1 or _MANY_REGISTERS, builder.mul(b_row, _int(_ROWS_AHEAD))
 
     def rank_one_update(bases, b, sums):
         """sums + (column k of A) x (row k of B)"""
@@ -147,42 +165,21 @@ def _emit_tile(module, float_type, rows, vectors, masked):
 
     def loop_over_k(k_first, k_end, bases, b, steps, sums):
         """Add columns k_first..k_end of A, `steps` a turn, each step into its own share of `sums`."""
-        before = builder.block
-        body, done = function.append_basic_block("k"), function.append_basic_block("k_done")
-        builder.cbranch(builder.icmp_signed("<", k_first, k_end), body, done)
-        builder.position_at_end(body)
-        carried = []
-        for value in [k_first, b, *bases, *sums]:
-            phi = builder.phi(value.type)
-            phi.add_incoming(value, before)
-            carried.append(phi)
-        k, b_k = carried[:2]
-        bases_k, current = carried[2 : 2 + len(bases)], carried[2 + len(bases) :]
-        share = len(sums) // steps
-        for step in range(steps):
-            part = slice(step * share, (step + 1) * share)
-            current[part] = rank_one_update(bases_k, b_k, current[part])
-            b_k, bases_k = v.at(b_k, b_row), [v.at(base, a_col) for base in bases_k]
-        k_next = builder.add(k, _int(steps))
-        for phi, value in zip(carried, [k_next, b_k, *bases_k, *current], strict=True):
-            phi.add_incoming(value, builder.block)
-        after = builder.block
-        repeat = builder.cbranch(builder.icmp_signed("<", k_next, k_end), body, done)
-        # Unrolling gains nothing here and costs compile time.
-        repeat.set_metadata("llvm.loop", _never_unroll(module))
-        builder.position_at_end(done)
-        results = []
-        for first, last in zip([b, *bases, *sums], [b_k, *bases_k, *current], strict=True):
-            phi = builder.phi(first.type)
-            phi.add_incoming(first, before)
-            phi.add_incoming(last, after)
-            results.append(phi)
-        return results[0], results[1 : 1 + len(bases)], results[1 + len(bases) :]
+        count, share = len(bases), len(sums) // steps
 
-    # A tile of one or two rows has too few sums of its own: it takes several k a turn, each into other accumulators.
-    # Not so the higher ones, although some could use it: the order of sums must not depend on how rows are divided.
+        def turn(k, values):
+            b, bases, sums = values[0], values[1 : 1 + count], values[1 + count :]
+            for step in range(steps):
+                part = slice(step * share, (step + 1) * share)
+                sums[part] = rank_one_update(bases, b, sums[part])
+                b, bases = v.at(b, b_row), [v.at(base, a_col) for base in bases]
+            return [b, *bases, *sums]
+
+        b, *results = _loop(builder, k_first, k_end, steps, [b, *bases, *sums], turn)
+        return b, results[:count], results[count:]
+
     size = rows * vectors
-    steps = _STEPS_OF_ONE_ROW if rows == 1 else max(1, _SUMS_IN_FLIGHT // size) if rows == 2 else 1
+    steps = _STEPS_OF_FEW_ROWS if rows <= 2 else 1
     sums = [v.zero] * (size * steps)
     if steps > 1:
         whole = builder.and_(depth, _int(-steps))
@@ -205,6 +202,79 @@ def _emit_tile(module, float_type, rows, vectors, masked):
     return function
 
 
+def _emit_dots(module, float_type, columns):
+    """The function of `dots` for so many columns."""
+    name = f"fastnn_dots_f{float_type.bitwidth}_{columns}"
+    if name in module.globals:
+        return module.globals[name]
+    builder = ir.IRBuilder()
+    v = _Vector(builder, float_type)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * 10 + [v.element] * 2), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder.position_at_end(function.append_basic_block("entry"))
+    rows, depth, a, a_row, b, b_col, c, c_row, start, start_row, alpha, floor = function.args
+    a, b, c, start = (v.pointer(address) for address in (a, b, c, start))
+    last = builder.sub(rows, _int(1))  # is computed again where there are fewer rows
+    numbers = [builder.select(builder.icmp_signed("<", _int(i), last), _int(i), last) for i in range(DOT_ROWS)]
+    a_rows = [v.at(a, builder.mul(a_row, i)) for i in numbers]
+    b_columns = [v.at(b, builder.mul(b_col, _int(j))) for j in range(columns)]
+
+    def add_products(k, sums, mask=None):
+        b_vectors = [v.load(v.at(b_j, k), mask) for b_j in b_columns]
+        result = []
+        for i, a_i in enumerate(a_rows):
+            a_vector = v.load(v.at(a_i, k), mask)
+            result += [v.multiply_add(a_vector, b_vectors[j], sums[i * columns + j]) for j in range(columns)]
+        return result
+
+    whole = builder.and_(depth, _int(-v.lanes))
+    sums = _loop(builder, _int(0), whole, v.lanes, [v.zero] * (DOT_ROWS * columns), add_products)
+    sums = add_products(whole, sums, v.first_lanes(builder.sub(depth, whole)))
+    # All of `start` is read before C, which it may be, is written: a row that is computed again must not be added to.
+    starts = [v.at(v.at(start, builder.mul(start_row, i)), _int(j)) for i in numbers for j in range(columns)]
+    places = [v.at(v.at(c, builder.mul(c_row, i)), _int(j)) for i in numbers for j in range(columns)]
+    values = [builder.load(place) for place in starts]
+    for x, value, place in zip(sums, values, places, strict=True):
+        builder.store(v.at_least(v.scalar_multiply_add(alpha, v.total(x), value), floor), place)
+    builder.ret_void()
+    return function
+
+
+def most_dots_of(float_type):
+    """Columns that `dots` takes: a quarter of a vector, since more would take longer than a vector of them."""
+    return lanes_of(float_type) // 4
+
+
+def _loop(builder, first, end, step, values, body):
+    """values = body(k, values) for k = first, first + step, ... below `end`; returns the values after that."""
+    before, block, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("k_done")
+    builder.cbranch(builder.icmp_signed("<", first, end), block, done)
+    builder.position_at_end(block)
+    carried = []
+    for value in [first, *values]:
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, before)
+        carried.append(phi)
+    k, *current = carried
+    current = body(k, current)
+    k_next = builder.add(k, _int(step))
+    for phi, value in zip(carried, [k_next, *current], strict=True):
+        phi.add_incoming(value, builder.block)
+    after = builder.block
+    repeat = builder.cbranch(builder.icmp_signed("<", k_next, end), block, done)
+    # Unrolling gains nothing here and costs compile time.
+    repeat.set_metadata("llvm.loop", _never_unroll(builder.module))
+    builder.position_at_end(done)
+    results = []
+    for unchanged, changed in zip(values, current, strict=True):
+        phi = builder.phi(unchanged.type)
+        phi.add_incoming(unchanged, before)
+        phi.add_incoming(changed, after)
+        results.append(phi)
+    return results
+
+
 def _opaque(builder, value):
     """The same value, which LLVM can no longer relate to others.
 
@@ -220,7 +290,7 @@ def _never_unroll(module):
 
 @intrinsic
 def tile(typing, rows, n, depth, a, a_row, a_col, b, b_row, c, c_row, start, start_row, alpha, floor):
-    """One tile of `rows` (1..TILE_ROWS) by `n` (at most two vectors, four if of one row); it touches no other memory.
+    """One tile of `rows` (1..TILE_ROWS) by `n` (at most TILE_VECTORS, WIDE if of one row); it touches no other memory.
 
     depth: the length of the sum. a, b, c, start: addresses. a_row, a_col: elements from one row, one column of A to the
     next; b_row, c_row, start_row: from row to row, whose elements are adjacent. alpha, floor: scalars of the dtype.
@@ -228,32 +298,58 @@ def tile(typing, rows, n, depth, a, a_row, a_col, b, b_row, c, c_row, start, sta
 
     def code(context, builder, signature, args):
         rows, n, depth, *operands, alpha_value, floor_value = args
-        panel = 2 * lanes_of(alpha)
-        kinds = [(2, False), (2, True), (1, True)]  # vectors, masked
-        narrow = builder.icmp_signed("<=", n, _int(panel // 2))
-        is_wide = builder.icmp_signed(">", n, _int(panel))
-        kind = builder.select(narrow, _int(2), builder.zext(builder.icmp_signed("<", n, _int(panel)), _I64))
+        vector = lanes_of(alpha)
+        whole = _int(TILE_VECTORS * vector)
+        kinds = [(TILE_VECTORS, False), *((vectors, True) for vectors in range(TILE_VECTORS, 0, -1))]
+        is_wide = builder.icmp_signed(">", n, whole)
+        vectors = builder.sdiv(builder.add(n, _int(vector - 1)), _int(vector))
+        masked = builder.sub(_int(TILE_VECTORS + 1), vectors)
+        kind = builder.select(builder.icmp_signed("==", n, whole), _int(0), masked)
         end = builder.append_basic_block("tile_end")
         number = builder.add(rows, builder.mul(kind, _int(TILE_ROWS)))
         number = builder.select(is_wide, _int(0), number)
         choice = builder.switch(number, end)
-        for number, (vectors, masked) in enumerate(kinds):
+        for number, (vectors, is_masked) in enumerate(kinds):
             for height in range(1, TILE_ROWS + 1):
                 case = builder.append_basic_block("tile_case")
                 choice.add_case(_int(number * TILE_ROWS + height), case)
                 builder.position_at_end(case)
-                function = _emit_tile(builder.module, alpha, height, vectors, masked)
+                function = _emit_tile(builder.module, alpha, height, vectors, is_masked)
                 builder.call(function, [depth, *operands, n, alpha_value, floor_value])
                 builder.branch(end)
         wide = builder.append_basic_block("tile_wide")
         choice.add_case(_int(0), wide)
         builder.position_at_end(wide)
-        builder.call(_emit_tile(builder.module, alpha, 1, _WIDE, True), [depth, *operands, n, alpha_value, floor_value])
+        builder.call(_emit_tile(builder.module, alpha, 1, WIDE, True), [depth, *operands, n, alpha_value, floor_value])
         builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 12, alpha, alpha), code
+
+
+@intrinsic
+def dots(typing, columns, rows, depth, a, a_row, b, b_col, c, c_row, start, start_row, alpha, floor):
+    """What `tile` computes, for up to DOT_ROWS rows (of `rows` that are left) and `columns` (1..most_dots).
+
+    Rows of A, and columns of B, which are b_col elements apart, must be contiguous. The order of sums depends on
+    `depth` alone.
+    """
+
+    def code(context, builder, signature, args):
+        columns, *args = args
+        end = builder.append_basic_block("dots_end")
+        choice = builder.switch(columns, end)
+        for number in range(1, most_dots_of(alpha) + 1):
+            case = builder.append_basic_block("dots_case")
+            choice.add_case(_int(number), case)
+            builder.position_at_end(case)
+            builder.call(_emit_dots(builder.module, alpha, number), args)
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 11, alpha, alpha), code
 
 
 def _emit_transpose(module, float_type, masked):
@@ -380,6 +476,12 @@ def lanes(typing, like):
 
 
 @intrinsic
+def most_dots(typing, like):
+    """Columns that `dots` takes at most: a compile-time constant."""
+    return types.intp(like), lambda context, builder, signature, args: _int(most_dots_of(like))
+
+
+@intrinsic
 def itemsize(typing, like):
     """Bytes of an element of the dtype of `like`: a compile-time constant."""
     return types.intp(like), lambda context, builder, signature, args: _int(like.bitwidth // 8)
@@ -397,7 +499,7 @@ def zero_row(typing, like):
 
     def code(context, builder, signature, args):
         element = args[0].type
-        array = _constant(builder.module, "fastnn_zero_row", element, [0.0] * (_WIDE * lanes_of(like)))
+        array = _constant(builder.module, "fastnn_zero_row", element, [0.0] * (WIDE * lanes_of(like)))
         return builder.ptrtoint(array, _I64)
 
     return types.intp(like), code

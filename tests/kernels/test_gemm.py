@@ -26,7 +26,8 @@ from fastnn.kernels.cpu._gemm import (
 
 ENDINGS = [STORE, UPDATE, BIAS, BIAS_RELU, BIAS_SIGMOID, RELU_GRADIENT, SIGMOID_GRADIENT]
 DTYPES = ["float32", "float64"]
-PANEL = {dtype: 2 * _simd.VECTORS.bytes // np.dtype(dtype).itemsize for dtype in DTYPES}
+LANES = {dtype: _simd.VECTORS.bytes // np.dtype(dtype).itemsize for dtype in DTYPES}
+PANEL = {dtype: _gemm.TILE_VECTORS * LANES[dtype] for dtype in DTYPES}
 GUARD = 0xA5  # as bytes of a float: no NaN, and nothing that arithmetic would leave behind
 
 
@@ -166,6 +167,10 @@ layouts = st.sampled_from(["rows", "columns", "strided"])
 @example(300, 1100, 1100, "float64", UPDATE, "rows", "rows", True, 0)
 @example(71, 50, 600, "float32", STORE, "columns", "rows", True, 0)  # by columns of C
 @example(71, 50, 600, "float64", STORE, "columns", "rows", False, 0)
+@example(10, 50, 784, "float32", BIAS_RELU, "rows", "rows", True, 0)  # the last columns by dots
+@example(219, 50, 1100, "float64", UPDATE, "rows", "columns", False, 0)
+@example(7, 1, 2048, "float32", BIAS_SIGMOID, "rows", "strided", False, 0)
+@example(130, 1057, 300, "float32", SIGMOID_GRADIENT, "rows", "rows", True, 0)  # in a block of their own
 def test_every_size_layout_and_ending(m, n, depth, dtype, ending, a_layout, b_layout, poison, seed):
     check(m, n, depth, dtype, ending, a_layout, b_layout, seed, poison)
 
@@ -176,6 +181,17 @@ def test_every_tile(dtype, ending):
     for rows in range(1, _gemm.TILE_ROWS + 1):
         for columns in range(1, PANEL[dtype] + 2):
             check(rows, columns, 9, dtype, ending, "rows", "rows", rows * columns)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("ending", [UPDATE, BIAS_RELU])
+def test_every_number_of_columns_by_dots(dtype, ending):
+    """Few columns that fill no vector, from the shortest sums to the longest; and one column, one element beyond."""
+    lanes = LANES[dtype]
+    for left in range(1, lanes // 4 + 2):
+        for depth in (_gemm.DOTS_FROM * lanes - 1, _gemm.DOTS_FROM * lanes, 333, _gemm.DOTS_TO, _gemm.DOTS_TO + 1):
+            for rows in (2, 3, 9):
+                check(rows, left + lanes * (rows % 2), depth, dtype, ending, "rows", "rows", depth, poison=rows == 9)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -226,6 +242,7 @@ def arrays(m, n, depth, dtype, seed=0):
         (64, 10, 700),
         (100, 50, 784),
         (3, 1000, 200),
+        (13, 1010, 300),  # the last columns by dots
         (333, 555, 1111),
         (_gemm.BLOCK_A_ROWS + 1, 40, 300),  # a last block of one or two rows would be summed in another order
         (_gemm.BLOCK_A_ROWS + 2, 40, 300),
