@@ -29,7 +29,7 @@ CROSS_ENTROPY, SQUARED_ERROR = range(2)
 _LOSSES = {"softmax_with_loss": CROSS_ENTROPY, "mean_squared_error": SQUARED_ERROR}
 
 PREDICT_ROWS = 224  # at a time: their activations stay in the second-level cache
-PADDING_BYTES = 64
+LINE_BYTES = 64  # of a cache
 # Weights of a stage from which threads share out columns, and features of x from which they share out those (measured:
 # bench/RESULTS.md).
 SHARE_COLUMNS_FROM, SHARE_FEATURES_FROM = 1 << 18, 256
@@ -81,7 +81,7 @@ def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.
 @jit
 def padded(features, size):
     """Distance between rows: rows that lie multiples of 2 KB apart displace each other from the cache."""
-    return features + PADDING_BYTES // size if features * size % 2048 == 0 else features
+    return features + LINE_BYTES // size if features * size % 2048 == 0 else features
 
 
 @jit

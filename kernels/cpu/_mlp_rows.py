@@ -24,6 +24,7 @@ from ._mlp_plan import (
     BEFORE,
     ENGINE,
     IN,
+    LINE_BYTES,
     LOSS,
     NONE,
     OUT,
@@ -43,9 +44,10 @@ from ._mlp_plan import (
     scratch_of,
     share,
 )
-from ._tile import call, copy_bytes, itemsize, lanes, load, one_of, store
+from ._tile import call, copy_bytes, itemsize, lanes, load, one_of, prefetch, store
 
 _GATHER, _PRODUCT, _SUM = range(3)  # the first stops
+_ROWS_AHEAD = 2  # fetched while rows of x, which lie anywhere in memory, are gathered
 
 
 @jit
@@ -106,9 +108,13 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
                     j0, j1 = share_of(stages[0, OUT], 2 * lanes(one), column_part, column_parts)
                     stage_forward(engine, stages[0], a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
                 elif order != 0:
+                    x_k, row_bytes = x + k0 * size, (k1 - k0) * size
                     for r in range(r0, r1):
-                        source = x + (load(order, first + r, first) * features + k0) * size
-                        copy_bytes(a + r * a_row * size, source, (k1 - k0) * size)
+                        ahead = x_k + load(order, first + min(r + _ROWS_AHEAD, r1 - 1), first) * features * size
+                        for line in range(0, row_bytes, LINE_BYTES):
+                            prefetch(ahead + line)
+                        source = x_k + load(order, first + r, first) * features * size
+                        copy_bytes(a + r * a_row * size, source, row_bytes)
         elif stop == _SUM and halves(stages) == 2:
             at, y_row = r0 * stages[0, WIDTH] * size, stages[0, WIDTH]
             _add(ys + at, gs + at, rows * y_row, one)

@@ -25,9 +25,9 @@ from ._mlp_plan import (
     CROSS_ENTROPY,
     DONE,
     IN,
+    LINE_BYTES,
     LOSS,
     OUT,
-    PADDING_BYTES,
     PREDICT_PASS,
     PREDICT_ROWS,
     ROWS_PASS,
@@ -67,7 +67,7 @@ class Workspace(NamedTuple):
 def mlp_workspace(plan, batch_size, dtype):
     """Memory in which `mlp_train` keeps a batch's activations and gradients, for batches up to batch_size."""
     dtype, stages = np.dtype(dtype), plan.table[1:]
-    per_sample = 2 * int(stages[:, WIDTH].sum()) + 2 + int(stages[0, IN]) + 2 * PADDING_BYTES // dtype.itemsize
+    per_sample = 2 * int(stages[:, WIDTH].sum()) + 2 + int(stages[0, IN]) + 2 * LINE_BYTES // dtype.itemsize
     squares = np.zeros(int(stages[:, IN].sum()) + len(stages))
     functions = {ROWS_PASS: compiled_rows_pass(dtype.char), WEIGHTS_PASS: compiled_weights_pass(dtype.char)}
     table, memory = _memory(plan, functions, np.empty(per_sample * batch_size, dtype))
