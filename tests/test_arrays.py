@@ -68,6 +68,18 @@ def test_other_layouts_are_copied_into_the_kernels_form(layout, rng):
     assert_array_equal(array, x)
 
 
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "list"])
+def test_float16_is_widened_to_the_same_numbers(layout):
+    x = LAYOUTS[layout](np.arange(2**16, dtype=np.uint16).view("float16").reshape(256, 256))
+    array = as_floats(x, "layer")
+    assert array.flags.carray and array.dtype is np.dtype("float32")
+    assert_array_equal(array, np.asarray(x).astype("float32"))
+    assert_array_equal(np.signbit(array), np.signbit(x))
+    W = as_parameter(x, "layer", "W", 2)
+    assert W.flags.carray and W.dtype is np.dtype("float32")
+    assert_array_equal(W, array)
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (0, 3), (1, 1), (2, 3, 4)])
 def test_read_only_of_any_shape(shape):
     assert as_floats(LAYOUTS["read-only"](np.ones(shape)), "layer").shape == shape

@@ -249,9 +249,12 @@ class TestAtOnce:
 
     def test_large_arrays_leave_the_threads_to_a_call_that_has_them(self, at_once):
         x, out = np.full(PARALLEL, 2.0), np.zeros(PARALLEL)
-        with _threads._in_use:
+        assert _threads._in_use.acquire(blocking=False)
+        try:
             assert at_once(x, out) is True
             assert _threads._in_use.locked()
+        finally:
+            _threads._in_use.release()
         assert_array_equal(out, x)
         assert at_once(x, out) is True
         assert not _threads._in_use.locked()
