@@ -218,14 +218,15 @@ def _pack_b(to, b, b_row, b_col, depth, columns, panel_bytes, alpha):
     """Copy a block of B as panels, `panel_bytes` apart: rows as long as a tile is broad, one after the other."""
     size, panel = itemsize(alpha), TILE_VECTORS * lanes(alpha)
     if b_col == 1:  # along whole rows of B, as it lies in memory
+        whole = max(0, columns - lanes(alpha) - 1) // panel  # panels before the last two: copies of constant length
         for k in range(depth):
-            to_k, b_k, left = to + k * panel * size, b + k * b_row * size, columns
+            to_k, b_k, left = to + k * panel * size, b + k * b_row * size, columns - whole * panel
+            for _ in range(whole):
+                copy_bytes(to_k, b_k, panel * size)
+                to_k, b_k = to_k + panel_bytes, b_k + panel * size
             while left > 0:
                 width = _breadth(left, alpha)
-                if width == panel:
-                    copy_bytes(to_k, b_k, panel * size)  # of a constant length
-                else:
-                    copy_bytes(to_k, b_k, width * size)
+                copy_bytes(to_k, b_k, width * size)
                 to_k, b_k, left = to_k + panel_bytes, b_k + width * size, left - width
         return
     to_j, b_j, left = to, b, columns
