@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,11 @@ from tqdm import tqdm
 import fastnn
 from bench.machine import commit
 from fastnn import kernels
+from fastnn._captured import CapturedStep
 from fastnn._device import waiter
 from fastnn._system import gpu
 from fastnn._timing import Contestant, interleave
+from fastnn.compiled import CompiledStep
 from fastnn.layers import Affine, Convolution, Relu, Sigmoid, SoftmaxWithLoss
 from fastnn.models import MultiLayerNet
 from fastnn.optimizer import SGD
@@ -180,17 +183,27 @@ def convolution(xp: Any, torch: Any, N: int, C: int, F: int, size: int) -> Case:
 
 
 def step(xp: Any, torch: Any, sizes: tuple[int, ...], batch: int, steps: int) -> Case:
-    """Training steps: one by one, and a whole epoch in one call."""
+    """Training steps by one kernel and by a CUDA graph, one by one and a whole epoch in one call; and by the layers."""
     rng = np.random.default_rng(0)
     x = to_gpu(rng.standard_normal((steps * batch, sizes[0]), "float32"))
     t = to_gpu(rng.integers(0, sizes[-1], steps * batch))
-    compiled = [
-        fastnn.compile(MultiLayerNet(sizes[0], sizes[1:-1], sizes[-1], rng=0).to("cuda"), SGD(0.01)) for _ in range(2)
-    ]
-    contestants: dict[str, Call] = {
-        "fastnn epoch": lambda: compiled[0].epoch(x, t, batch, rng=0),
-        "fastnn": lambda: compiled[1](x[:batch], t[:batch]),
-    }
+
+    def model() -> MultiLayerNet:
+        return MultiLayerNet(sizes[0], sizes[1:-1], sizes[-1], rng=0).to("cuda")
+
+    contestants: dict[str, Call] = {}
+    for name, way in {"one launch": CompiledStep, "graph": CapturedStep}.items():
+        single, whole = (way(model(), SGD(0.01)) for _ in range(2))
+        contestants[f"fastnn {name}"] = partial(single, x[:batch], t[:batch])
+        contestants[f"fastnn {name} epoch"] = partial(whole.epoch, x, t, batch, rng=0)
+    net, rule = model(), SGD(0.01)
+
+    def by_layers() -> None:
+        net.forward(x[:batch], t[:batch])
+        net.backward(input_gradient=False)
+        rule.update(net.params, net.grads)
+
+    contestants["fastnn layers"] = by_layers
     if torch:
         contestants |= _torch_steps(torch, x[:batch], t[:batch], sizes)
     name = f"step {'-'.join(map(str, sizes))} batch {batch}"

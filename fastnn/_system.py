@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import platform
 import shutil
@@ -127,22 +128,28 @@ def count_compiled_kernels() -> int:
 
 
 def gpu() -> str:
-    """The GPU, and what stands between it and computing."""
+    """The GPU; or what was found of what it takes, and what is missing."""
     from .kernels import gpu_problem
 
-    name = _gpu_name()
-    if name is None:
-        return "none found (no NVIDIA driver, or no device behind it)"
-    problem = gpu_problem()
-    return f"{name}, not used: {problem}" if problem else name
+    driver = _cuda_driver()
+    name = _gpu_name(driver) if driver else None
+    if name:
+        problem = gpu_problem()
+        return f"{name}, not used: {problem}" if problem else name
+    what = "the NVIDIA driver sees no device" if driver else "no NVIDIA driver"
+    return f"none found ({what}; CuPy is {'' if importlib.util.find_spec('cupy') else 'not '}installed)"
 
 
-def _gpu_name() -> str | None:
-    """Name of the first NVIDIA GPU, asked of the driver itself: no CUDA package is needed for that."""
+def _cuda_driver() -> ctypes.CDLL | None:
+    """The driver's own library: no CUDA package is needed to ask it."""
     try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return None
+
+
+def _gpu_name(driver: ctypes.CDLL) -> str | None:
+    """Name of the first NVIDIA GPU."""
     device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
     ok = (
         driver.cuInit(0) == 0

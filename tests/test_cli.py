@@ -360,6 +360,42 @@ def test_cpu_features_in_words(monkeypatch):
     assert _system.cpu_features() == "AVX2, FMA"
 
 
+class Driver:
+    """One that has a GPU, or none."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def cuInit(self, flags):
+        return 0 if self.name else 100
+
+    def cuDeviceGet(self, device, i):
+        return 0
+
+    def cuDeviceGetName(self, name, size, device):
+        name.value = self.name
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "cupy", "problem", "told"),
+    [
+        (None, None, "", "none found (no NVIDIA driver; CuPy is not installed)"),
+        (None, "there", "", "none found (no NVIDIA driver; CuPy is installed)"),
+        (Driver(b""), None, "", "none found (the NVIDIA driver sees no device; CuPy is not installed)"),
+        (Driver(b"H200"), None, "CuPy is not installed", "H200, not used: CuPy is not installed"),
+        (Driver(b"H200"), "there", "", "H200"),
+    ],
+)
+def test_gpu_in_words(monkeypatch, driver, cupy, problem, told):
+    from fastnn import _system
+
+    monkeypatch.setattr(_system, "_cuda_driver", lambda: driver)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: cupy)
+    monkeypatch.setattr("fastnn.kernels.gpu_problem", lambda: problem)
+    assert _system.gpu() == told
+
+
 def test_info_where_nothing_can_be_cached(tmp_path, monkeypatch):
     from fastnn import _system
     from fastnn.kernels.cpu._cache import cache_dir

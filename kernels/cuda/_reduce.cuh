@@ -12,11 +12,10 @@ __device__ inline T warp_max(T a) {
     return a;
 }
 
-// Every thread gets the sum; the block's threads are a multiple of 32.
+// Every thread gets the sum; the block's threads are a multiple of 32. Between two calls lies a barrier.
 __device__ inline double block_sum(double a) {
     __shared__ double sums[32];
     a = warp_sum(a);
-    __syncthreads();  // those of the last call have been read
     if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = a;
     __syncthreads();
     a = 0;

@@ -39,10 +39,10 @@ __device__ inline double *between_threads() {
     return memory;
 }
 
+// Between barriers of the grid.
 __device__ inline double sum_over_block(double a) {
     double *sums = between_threads();
     a = warp_sum(a);
-    __syncthreads();
     if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = a;
     __syncthreads();
     a = 0;
@@ -60,7 +60,8 @@ __device__ inline scalar before_activation(long long activation, scalar g, scala
 }
 
 // use(r, o, sum over i < depth of rows[r][i] · M[i · down + o · across]) for r < ROWS, o < width: each once, by one
-// thread. Lanes go to neighbours in M: along o, and then warps share out the sum; or along i, and the warp adds up.
+// thread. Lanes go to neighbours in M: along o, and then warps share out the sum; or along i, and the warp adds up. A
+// barrier follows: not here, since sums are shared out only where one round does it.
 template <int ROWS, class F>
 __device__ __forceinline__ void product(const scalar *const *rows, long long depth, long long width, const scalar *M,
                                         long long down, long long across, F use) {
@@ -104,7 +105,6 @@ __device__ __forceinline__ void product(const scalar *const *rows, long long dep
             if (share == 0)
                 for (int r = 0; r < ROWS; r++)
                     for (int s = 1; s < shares; s++) sum[r] += parts[r * threads + threadIdx.x + s * at_once * 32];
-            __syncthreads();
         }
         if (share == 0 && o < width)
             for (int r = 0; r < ROWS; r++) use(r, o, sum[r]);

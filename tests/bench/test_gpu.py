@@ -1,4 +1,8 @@
 import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,3 +53,22 @@ def test_one_line_a_case():
     assert bench_gpu.describe(record, limits) == (
         "step: fastnn 2.0 µs, fastnn epoch 1.0 µs, cupy 3.0 µs, torch 4.0 µs; best peer / fastnn 3.00; 50% of FMA peak"
     )
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_script_runs_all_of_it(tmp_path):
+    """With stubs in place of Python and of NVIDIA's tools, which write down what they are called with."""
+    for name, then in {"python": "", "nvidia-smi": "", "compute-sanitizer": 'shift 4; exec "$@"'}.items():
+        stub = tmp_path / name
+        stub.write_text(f'#!/bin/sh\necho {name} "$@" >> "{tmp_path}/calls"\n{then}\n')
+        stub.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FASTNN_PYTHON": str(tmp_path / "python")}
+    subprocess.run(["bash", Path(bench_gpu.__file__).parent / "gpu.sh"], env=environment, check=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0].startswith("nvidia-smi --query-gpu=name")
+    assert calls[1] == "python -m fastnn info"
+    assert calls[2].startswith("python -m pytest -q --device cuda tests/kernels tests/test_device.py")
+    for tool, by_tool, tests in zip(("memcheck", "racecheck", "synccheck"), calls[3:9:2], calls[4:9:2], strict=True):
+        assert by_tool.startswith(f"compute-sanitizer --tool {tool} --error-exitcode 1")
+        assert tests.startswith("python -m pytest -q --device cuda tests/test_device.py")
+    assert calls[9:] == ["python -m bench.gpu"]

@@ -23,6 +23,7 @@ TYPES = {
     "label": ["int32", "int64"],
     "place_t": ["uint8", "uint16", "uint32"],
 }
+AS_CUPY = ("-ftz=true", "--device-as-default-execution-space")  # options that it adds
 ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_100"]  # T4, A100, H100, B200
 # Registers of a thread: what leaves room for enough threads on a multiprocessor. For sums in registers, more.
 MOST_REGISTERS = {"float32": 64, "float64": 96}
@@ -65,7 +66,12 @@ def test_compiles_without_spilling(launch, name):
     def compiled(variant):
         types, architecture = variant
         options = launch.options(name, {word: np.dtype(dtype) for word, dtype in types.items()})
-        options += (f"-arch={architecture}", "--ptxas-options=-v", *(f"-I{folder}" for folder in nvrtc.headers()))
+        options += (
+            *AS_CUPY,
+            f"-arch={architecture}",
+            "--ptxas-options=-v",
+            *(f"-I{folder}" for folder in nvrtc.headers()),
+        )
         return types.get("scalar", "float64"), nvrtc.resources(text, options)
 
     every = list(variants(text))

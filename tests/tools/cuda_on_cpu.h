@@ -135,7 +135,7 @@ inline jmp_buf scheduler_place;
 TSAN(inline void *scheduler_tsan; inline char begin_order, end_order, grid_order, atomic_order;)
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr size_t stack_size = 512 << 10;
+constexpr size_t stack_size = 128 << 10;  // AddressSanitizer cleans it at each turn
 
 UNWATCHED inline void pause() {
     TSAN(__tsan_switch_to_fiber(scheduler_tsan, 1);)
@@ -219,7 +219,7 @@ UNWATCHED inline void begin_block(Block &b, uint3 index) {
         f.thread = {i % block_size.x, i / block_size.x % block_size.y, i / (block_size.x * block_size.y)};
         f.lane = i % 32;
         f.warp = &b.warps[i / 32];
-        TSAN(if (f.tsan) __tsan_destroy_fiber(f.tsan); f.tsan = __tsan_create_fiber(0);)
+        TSAN(if (!f.tsan) f.tsan = __tsan_create_fiber(0);)  // of block after block: one follows the other in any case
         if (!f.stack) {
             f.stack.reset(new char[stack_size]);
             getcontext(&f.context);

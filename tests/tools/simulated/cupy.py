@@ -302,6 +302,9 @@ lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=_as_s
 # ---- kernels --------------------------------------------------------------------------------------------------------
 
 
+loaded = []  # sources, by their first kernels
+
+
 class RawModule:
     """CUDA C, compiled by g++ when a function is first asked for."""
 
@@ -313,6 +316,7 @@ class RawModule:
         if self._library is None:
             streams.forbid("compiling")
             self._library = ctypes.CDLL(str(_compiled(self._code, self._options)))
+            loaded.append(KERNEL.search(self._code)[1])
         return _Kernel(self._library, name, self._cooperative)
 
 
