@@ -170,7 +170,7 @@ __device__ void product_of_block(const Operand &a, const Operand &b, int K, cons
             from_a.load();
             from_b.load();
         }
-#pragma unroll 4  // of all 8, registers spill
+#pragma unroll 2  // of 4 or all 8, registers spill
         for (int i = 0; i < depth; i++) {
             Quad rows[groups], columns[groups];
 #pragma unroll

@@ -105,6 +105,7 @@ __device__ __forceinline__ void product(const scalar *const *rows, long long dep
             if (share == 0)
                 for (int r = 0; r < ROWS; r++)
                     for (int s = 1; s < shares; s++) sum[r] += parts[r * threads + threadIdx.x + s * at_once * 32];
+            asm volatile("" ::: "memory");  // registers spill of what the compiler would move across
         }
         if (share == 0 && o < width)
             for (int r = 0; r < ROWS; r++) use(r, o, sum[r]);
