@@ -7,6 +7,7 @@ can read is an array: by ``__array__`` (PyTorch, JAX, pandas), ``__dlpack__``, a
 lies in a GPU's memory becomes a CuPy array of that memory, and stays there: see _device.py.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -114,7 +115,10 @@ def as_floats(x: ArrayLike, who: str, name: str = "x", halves: bool = False) -> 
 
 
 class _Memory:
-    """An array's memory, said to be writeable; an array made of it holds it, and it holds the array."""
+    """An array's memory, said to be writeable; an array made of it holds it, and it holds the array.
+
+    Since it is no array itself, views of an array made of it hold that array, and not only the memory.
+    """
 
     def __init__(self, array: Array) -> None:
         self.__array_interface__ = interface = array.__array_interface__
@@ -284,6 +288,20 @@ def is_transposed(p: Array) -> bool:
     return isinstance(p, np.ndarray) and p.flags.behaved and p.itemsize in p.strides
 
 
+_LARGE = 1 << 20  # bytes
+_CACHE_LINE = 64  # bytes; malloc gives large pieces of memory at multiples of 16
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """``np.empty``; if large, it begins with a cache line, so that kernels can write whole ones past the caches."""
+    elements = math.prod(shape)
+    if elements * dtype.itemsize < _LARGE:
+        return np.empty(shape, dtype)
+    memory = np.empty(elements + _CACHE_LINE // dtype.itemsize, dtype)
+    skipped = -address(memory) % _CACHE_LINE // dtype.itemsize
+    return np.asarray(_Memory(memory[skipped : skipped + elements].reshape(shape)))
+
+
 class Outputs:
     """Output arrays of one layer: each call's is recycled once nobody holds it any more, else left to its holders.
 
@@ -315,7 +333,7 @@ class Outputs:
             ):
                 return array
         alike = [a for a in self._arrays if a.shape == shape and a.dtype == dtype and type(a) is kind]
-        array = xp_of(x).empty(shape, dtype)
+        array = _empty(shape, dtype) if kind is np.ndarray else xp_of(x).empty(shape, dtype)
         self._arrays = [*alike[-1:], array]
         return array
 

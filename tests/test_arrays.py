@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastnn
-from fastnn._arrays import as_array, as_floats, as_labels, as_parameter
+from fastnn._arrays import Outputs, as_array, as_floats, as_labels, as_parameter
 from fastnn.layers import Affine, Flatten, Gelu, SoftmaxWithLoss
 from fastnn.models import TwoLayerNet
 from fastnn.optimizer import SGD
@@ -169,3 +169,28 @@ def test_parameters_may_share_memory_but_for_read_only_ones(rng):
     assert as_parameter(W, "layer", "W", 2) is W
     assert as_parameter(W.T, "layer", "W", 2).base is W
     assert not np.shares_memory(as_parameter(LAYOUTS["read-only"](W), "layer", "W", 2), W)
+
+
+def test_large_outputs_begin_with_a_cache_line_and_are_recycled_once_nobody_holds_them():
+    outputs, like = Outputs(), np.empty((2, 300_001), "float32")
+    first = outputs.empty_like(like)
+    assert (
+        first.ctypes.data % 64 == 0 and first.flags.carray and first.shape == like.shape and first.dtype == like.dtype
+    )
+    view, where = first[1:, ::2], first.ctypes.data
+    del first
+    assert outputs.empty_like(like).ctypes.data != where, "a view of it is held"
+    consumer = np.from_dlpack(view)
+    del view
+    assert outputs.empty_like(like).ctypes.data != where, "a consumer of its memory is held"
+    del consumer
+    assert outputs.spare().ctypes.data == where
+
+
+def test_large_outputs_outlive_their_layer():
+    outputs = Outputs()
+    held = outputs.empty_like(np.empty((2, 300_001), "float32"))
+    held[...] = 7
+    del outputs
+    gc.collect()
+    assert (held == 7).all()

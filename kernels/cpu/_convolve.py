@@ -14,9 +14,22 @@ from ._image_plan import PHASE, STRIPE_PIXELS, band_rows, ceil_div
 from ._image_tile import as_pointer, copy_block
 from ._jit import jit
 from ._simd import VECTORS
-from ._tile import address, call, infinity_of, itemsize, keep, lanes, load, store, zero_of
+from ._tile import (
+    address,
+    call,
+    fence,
+    infinity_of,
+    itemsize,
+    keep,
+    lanes,
+    load,
+    scale_past_caches,
+    store,
+    zero_of,
+)
 
 TERM_BYTES = 16
+_LARGE = 32 << 20  # bytes of an output that no cache would keep
 _ALIGNMENT = 64
 _inline = register_jitable(inline="always")
 
@@ -72,13 +85,16 @@ def copy_rows(to, image, first, end, plan, one):
 
 
 @jit
-def store_stripe(out, tiles, turned, turned_row, filters, width, rows, columns, plan, one):
+def store_stripe(out, tiles, turned, turned_row, filters, width, rows, columns, is_large, plan, one):
     """Transpose (rows · columns pixels, width filters) to where the filters' planes of the output have their rows."""
     size, pixels = itemsize(one), rows * columns
     _transpose(turned, turned_row, tiles, width, pixels, width, one)
     for f in range(filters):
         to, source = out + f * plan.out_plane * size, turned + f * turned_row * size
-        if plan.out_row == columns:
+        if is_large and plan.out_row == columns and to % _ALIGNMENT == 0 and pixels % lanes(one) == 0:
+            for p in range(0, pixels, lanes(one)):
+                scale_past_caches(to + p * size, source + p * size, one)
+        elif plan.out_row == columns:
             copy_block(to, 0, source, 0, 1, 0, pixels, pixels, one)
         elif plan.out_column == 1:
             copy_block(to, plan.out_row, source, columns, rows, 0, columns, columns, one)
@@ -137,6 +153,7 @@ def convolve(task, part, parts, one):
     plan = task.plan
     size, widest = itemsize(one), 2 * lanes(one)
     floor = zero_of(one) if task.relu != 0 else -infinity_of(one)
+    is_large = task.images * plan.groups * plan.filters * plan.out_plane * size > _LARGE
     phases = carray(as_pointer(task.phases), task.phase_count, PHASE)
     band = band_rows(plan, task.images, parts)
     bands = ceil_div(plan.out_rows, band)
@@ -167,5 +184,7 @@ def convolve(task, part, parts, one):
                         to = tiles + (y - s0) * columns * width * size
                         convolve_row(task.tile, plan, phase, y, terms, copy, first, weights, vectors, to, floor)
                     to = plane + (phase.out_at + s0 * plan.out_row) * size
-                    store_stripe(to, tiles, turned, turned_row, filters, width, s1 - s0, columns, plan, one)
+                    store_stripe(to, tiles, turned, turned_row, filters, width, s1 - s0, columns, is_large, plan, one)
+    if is_large:
+        fence()
     keep(scratch)

@@ -28,8 +28,8 @@ class Plan(NamedTuple):
 
     Or "in planes", with all padding, so that vectors can run over pixels: through one plane for each channel and each
     shift, which is a column of taps, (channels, shifts, rows, pixels that it sees of a row of outputs). In these the
-    pixels follow each other as those of the output do. Or, where so many copies would not pay, (channels, 1, rows,
-    pixels that any column of taps sees): outputs between the rows are computed, too, and left out when they are stored.
+    pixels follow each other as those of the output do. That pays where sums are short. Else (channels,
+    1, rows, pixels that any column of taps sees): outputs between the rows are computed, too, and not stored.
 
     The gradient for the input is such a convolution too, of the gradient for the output with the filters turned round.
     Where the stride is (sh, sw) it falls apart into sh · sw phases: each has its share of the taps, for its share of
@@ -233,7 +233,8 @@ def _plan(
     out_rows, out_columns = (max(p.size for p in phases) for phases in axes)
     one_phase = out_steps == (1, 1)
     shifts, pitch = [first_column], last_column - first_column + 1
-    if in_planes and one_phase and filters * W_shape[2] * W_shape[3] >= FEW_PRODUCTS:
+    taps = W_shape[2] * W_shape[3]
+    if in_planes and one_phase and channels * taps < FEW_TERMS and filters * taps >= FEW_PRODUCTS:
         shifts, pitch = [axes[1][0].first + u * axes[1][0].tap_step for u in range(W_shape[3])], out_columns
     row_step, column_step = steps
     margin = last_row - first_row + 1 - out_rows * row_step  # rows that `band` rows of outputs see beyond band · step
