@@ -1,23 +1,19 @@
-"""Activations of the passes of mlp.py, over rows given by their address: y = act(x), and its gradient."""
+"""Activations of the passes of mlp.py, over rows given by their address: y = act(y), and its gradient.
 
-from ._jit import jit
+C functions, as the passes ask for them in several places, and would have them compiled for each.
+"""
+
+import functools
+
+from numba import types
+
+from ._jit import c_function
 from ._math import exp, tanh
 from ._mlp_plan import RELU, SIGMOID, TANH
-from ._tile import copy_bytes, itemsize, load, store, zero_of
+from ._tile import itemsize, load, store, zero_of
 
 
-@jit
-def activate(kind, x, x_row, y, y_row, rows, columns, one):
-    """y = act(x), elementwise."""
-    size = itemsize(one)
-    for i in range(rows):
-        copy_bytes(y + i * y_row * size, x + i * x_row * size, columns * size)
-    activate_in_place(kind, y, y_row, rows, columns, one)
-
-
-@jit
-def activate_in_place(kind, y, y_row, rows, columns, one):
-    """y = act(y), elementwise. With one address: a loop that might write what it reads later is not vectorised."""
+def _activate(kind, y, y_row, rows, columns, one):
     size, zero = itemsize(one), zero_of(one)
     if y_row == columns:
         rows, columns = 1, rows * columns
@@ -34,9 +30,7 @@ def activate_in_place(kind, y, y_row, rows, columns, one):
                 store(y_i, j, tanh(load(y_i, j, one)))
 
 
-@jit
-def activation_gradient(kind, g, g_row, y, y_row, rows, columns, one):
-    """g = g · act'(x), of y = act(x), elementwise."""
+def _gradient(kind, g, g_row, y, y_row, rows, columns, one):
     size, zero = itemsize(one), zero_of(one)
     for i in range(rows):
         g_i, y_i = g + i * g_row * size, y + i * y_row * size
@@ -49,3 +43,21 @@ def activation_gradient(kind, g, g_row, y, y_row, rows, columns, one):
         elif kind == TANH:
             for j in range(columns):
                 store(g_i, j, load(g_i, j, one) * (one - load(y_i, j, one) * load(y_i, j, one)))
+
+
+_REAL = {"f": types.float32, "d": types.float64}
+
+
+@functools.cache
+def compiled_activate(dtype):
+    """The function at whose ``address`` y = act(y) is computed. (Cached: it must outlive its callers.)
+
+    One address: a loop that might write what it reads later is not vectorised.
+    """
+    return c_function(types.void(*[types.intp] * 5, _REAL[dtype]), _activate)
+
+
+@functools.cache
+def compiled_activation_gradient(dtype):
+    """The function at whose ``address`` g = g · act'(x), of y = act(x), is computed. (Cached: as above.)"""
+    return c_function(types.void(*[types.intp] * 7, _REAL[dtype]), _gradient)

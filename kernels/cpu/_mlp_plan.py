@@ -16,9 +16,10 @@ from ._tile import address, itemsize, lanes
 from ._update import compiled_update
 from .optimizer import compiled_rule
 
-# Columns of the table's first row: addresses; bytes of memory a thread; how many steps were done; the loss, and what it
-# is multiplied by, a float64.
-ENGINE, UPDATE, RULE, ROWS_PASS, WEIGHTS_PASS, PREDICT_PASS, WORK, SCRATCH, WORK_BYTES, DONE, LOSS, SCALE = range(12)
+# Columns of the table's first row: addresses; bytes of memory a thread; how many steps were done; the loss, what it is
+# multiplied by (a float64); addresses again.
+ENGINE, UPDATE, RULE, ROWS_PASS, WEIGHTS_PASS, PREDICT_PASS, WORK, SCRATCH, WORK_BYTES, DONE = range(10)
+LOSS, SCALE, ACTIVATE, GRADIENT = range(10, 14)
 # Columns of the others. Addresses are 0 where there is no such array; strides and sizes in elements.
 IN, OUT, W_AT, W_ROW, W_COL, B_AT, DW_AT, DB_AT, ACT, WIDTH, BEFORE = range(11)
 W_STATE, B_STATE = 11, 13  # of the optimizer: two each

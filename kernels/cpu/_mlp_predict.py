@@ -6,7 +6,7 @@ import numpy as np
 from numba import carray, types
 
 from ._jit import c_function
-from ._mlp_plan import ENGINE, IN, OUT, PREDICT_ROWS, WIDTH, WORK, WORK_BYTES, parts_of, scratch_of, share
+from ._mlp_plan import IN, OUT, PREDICT_ROWS, WIDTH, WORK, WORK_BYTES, parts_of, scratch_of, share
 from ._mlp_rows import stage_forward
 from ._tile import address, itemsize, one_of
 from .softmax import softmax_rows
@@ -28,7 +28,7 @@ def _predict_pass(table, length, x, n, probabilities, part, parts, out):
             y, y_row = buffer + s % 2 * half, stage[WIDTH]
             if s == last:
                 y = address(scores) + i0 * y_row * size
-            stage_forward(head[ENGINE], stage, a, a_row, y, y_row, i1 - i0, 0, stage[OUT], scratch, one)
+            stage_forward(head, stage, a, a_row, y, y_row, i1 - i0, 0, stage[OUT], scratch, one)
             a, a_row = y, y_row
         if probabilities != 0:
             softmax_rows(scores[i0:i1], scores[i0:i1])

@@ -16,13 +16,14 @@ from numba import types
 from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, PACK_B_ROWS, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
 from ._jit import c_function, jit
 from ._matrices import MIN_ROWS, grid, share_of
-from ._mlp_activation import activate, activate_in_place, activation_gradient
 from ._mlp_loss import cross_entropy, squared_error
 from ._mlp_plan import (
     ACT,
+    ACTIVATE,
     B_AT,
     BEFORE,
     ENGINE,
+    GRADIENT,
     IN,
     LINE_BYTES,
     LOSS,
@@ -95,18 +96,15 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
     rows, column_part = r1 - r0, part % column_parts
     for stop in range(begin, end):
         s, is_forward = _stage_at(stop, last)
-        if stop <= _PRODUCT:
+        if stop == _GATHER or (stop == _PRODUCT and halves(stages) == 2):
             for half in range(halves(stages)):
-                if halves(stages) == 2 and column_parts == 2 and half != column_part:
+                if column_parts > 1 and half != column_part:
                     continue
                 k0, k1, a, a_row = half_of_x(stages, half, x, order, gathered, n, one)
-                y, y_row = (ys if half == 0 else gs) + r0 * stages[0, WIDTH] * size, stages[0, WIDTH]
-                if stop == _PRODUCT and halves(stages) == 2:
+                if stop == _PRODUCT:
+                    y, y_row = (ys if half == 0 else gs) + r0 * stages[0, WIDTH] * size, stages[0, WIDTH]
                     a += r0 * a_row * size
                     _half_forward(engine, stages[0], half, k0, k1, a, a_row, y, y_row, rows, scratch, one)
-                elif stop == _PRODUCT:
-                    j0, j1 = share_of(stages[0, OUT], 2 * lanes(one), column_part, column_parts)
-                    stage_forward(engine, stages[0], a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
                 elif order != 0:
                     x_k, row_bytes = x + k0 * size, (k1 - k0) * size
                     for r in range(r0, r1):
@@ -118,19 +116,21 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
         elif stop == _SUM and halves(stages) == 2:
             at, y_row = r0 * stages[0, WIDTH] * size, stages[0, WIDTH]
             _add(ys + at, gs + at, rows * y_row, one)
-            activate_in_place(stages[0, ACT], ys + at, y_row, rows, stages[0, OUT], one)
+            call(head[ACTIVATE], stages[0, ACT], ys + at, y_row, rows, stages[0, OUT], one)
         elif is_forward:
-            stage, below, y_row = stages[s], stages[s - 1], stages[s, WIDTH]
-            a, a_row = ys + (n * below[BEFORE] + r0 * below[WIDTH]) * size, below[WIDTH]
+            stage, y_row = stages[s], stages[s, WIDTH]
+            a, a_row = ys + n * stages[s - 1, BEFORE] * size, stages[s - 1, WIDTH]
+            if s == 0:
+                _, _, a, a_row = half_of_x(stages, 0, x, order, gathered, n, one)
             j0, j1 = share_of(stage[OUT], 2 * lanes(one), column_part, column_parts)
             y = ys + (n * stage[BEFORE] + r0 * y_row) * size
-            stage_forward(engine, stage, a, a_row, y, y_row, rows, j0, j1, scratch, one)
+            stage_forward(head, stage, a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
         elif s > 0:
             stage, below = stages[s], stages[s - 1]
             g, g_row = gs + (n * stage[BEFORE] + r0 * stage[WIDTH]) * size, stage[WIDTH]
             at, row = (n * below[BEFORE] + r0 * below[WIDTH]) * size, below[WIDTH]
             j0, j1 = share_of(stage[IN], 2 * lanes(one), column_part, column_parts)
-            _stage_backward(engine, stage, below[ACT], g, g_row, ys + at, gs + at, row, rows, j0, j1, scratch, one)
+            _stage_backward(head, stage, below[ACT], g, g_row, ys + at, gs + at, row, rows, j0, j1, scratch, one)
         elif stop > _SUM:
             classes, act = stages[last, OUT], stages[last, ACT]
             at, row = (n * stages[last, BEFORE] + r0 * classes) * size, r0 * size
@@ -140,7 +140,7 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
                 cross_entropy(
                     ys + at, gs + at, rows, classes, t, t_rows, order, first + r0, scale, losses + row, sums + row
                 )
-            activation_gradient(act, gs + at, classes, ys + at, classes, rows, classes, one)
+            call(head[GRADIENT], act, gs + at, classes, ys + at, classes, rows, classes, one)
 
 
 @functools.cache
@@ -171,37 +171,38 @@ def _add(y, other, count, one):
 
 
 @jit
-def stage_forward(engine, stage, x, x_row, y, y_row, rows, j0, j1, scratch, one):
+def stage_forward(head, stage, x, x_row, y, y_row, rows, j0, j1, scratch, one):
     """y = act(x · W + b) of some rows, in columns j0 to j1; in all, without W."""
-    act = stage[ACT]
+    act, size, ending = stage[ACT], itemsize(one), STORE
     if stage[W_AT] == 0:
-        activate(act, x, x_row, y, y_row, rows, stage[OUT], one)
+        for r in range(rows):
+            copy_bytes(y + r * y_row * size, x + r * x_row * size, stage[OUT] * size)
+        call(head[ACTIVATE], act, y, y_row, rows, stage[OUT], one)
         return
-    size, ending = itemsize(one), STORE
     if stage[B_AT] != 0:
         ending = BIAS_RELU if act == RELU else BIAS_SIGMOID if act == SIGMOID else BIAS
     W, y_j = stage[W_AT] + j0 * stage[W_COL] * size, y + j0 * size
     call(
-        engine, rows, j1 - j0, stage[IN], x, x_row, 1, W, stage[W_ROW], stage[W_COL],
+        head[ENGINE], rows, j1 - j0, stage[IN], x, x_row, 1, W, stage[W_ROW], stage[W_COL],
         y_j, y_row, ending, stage[B_AT] + j0 * size, 0, scratch, one,
     )  # fmt: skip
     if act == TANH or (stage[B_AT] == 0 and act != NONE):
-        activate_in_place(act, y_j, y_row, rows, j1 - j0, one)
+        call(head[ACTIVATE], act, y_j, y_row, rows, j1 - j0, one)
 
 
 @jit
-def _stage_backward(engine, stage, act, g, g_row, y, dx, row, rows, j0, j1, scratch, one):
+def _stage_backward(head, stage, act, g, g_row, y, dx, row, rows, j0, j1, scratch, one):
     """dx = g · Wᵀ · act'(y) of some rows, in columns j0 to j1; in all, without W. act, y: of the stage below."""
     size = itemsize(one)
     if stage[W_AT] == 0:
         for r in range(rows):
             copy_bytes(dx + r * row * size, g + r * g_row * size, stage[IN] * size)
-        activation_gradient(act, dx, row, y, row, rows, stage[IN], one)
+        call(head[GRADIENT], act, dx, row, y, row, rows, stage[IN], one)
         return
     ending = RELU_GRADIENT if act == RELU else SIGMOID_GRADIENT if act == SIGMOID else STORE
     call(
-        engine, rows, j1 - j0, stage[OUT], g, g_row, 1, stage[W_AT] + j0 * stage[W_ROW] * size, stage[W_COL],
+        head[ENGINE], rows, j1 - j0, stage[OUT], g, g_row, 1, stage[W_AT] + j0 * stage[W_ROW] * size, stage[W_COL],
         stage[W_ROW], dx + j0 * size, row, ending, y + j0 * size, row, scratch, one,
     )  # fmt: skip
     if act == TANH:
-        activation_gradient(act, dx + j0 * size, row, y + j0 * size, row, rows, j1 - j0, one)
+        call(head[GRADIENT], act, dx + j0 * size, row, y + j0 * size, row, rows, j1 - j0, one)

@@ -19,11 +19,14 @@ from numba import carray, prange, types
 from ._gemm import SCRATCH_BYTES
 from ._jit import c_function, jit
 from ._matrices import MIN_ROWS
+from ._mlp_activation import compiled_activate, compiled_activation_gradient
 from ._mlp_at_once import prediction_at_once, step_at_once
 from ._mlp_loss import labels_fit, sum_in_order
 from ._mlp_plan import (
+    ACTIVATE,
     CROSS_ENTROPY,
     DONE,
+    GRADIENT,
     IN,
     LINE_BYTES,
     LOSS,
@@ -69,7 +72,11 @@ def mlp_workspace(plan, batch_size, dtype):
     dtype, stages = np.dtype(dtype), plan.table[1:]
     per_sample = 2 * int(stages[:, WIDTH].sum()) + 2 + int(stages[0, IN]) + 2 * LINE_BYTES // dtype.itemsize
     squares = np.zeros(int(stages[:, IN].sum()) + len(stages))
-    functions = {ROWS_PASS: compiled_rows_pass(dtype.char), WEIGHTS_PASS: compiled_weights_pass(dtype.char)}
+    functions = {
+        ROWS_PASS: compiled_rows_pass(dtype.char),
+        WEIGHTS_PASS: compiled_weights_pass(dtype.char),
+        GRADIENT: compiled_activation_gradient(dtype.char),
+    }
     table, memory = _memory(plan, functions, np.empty(per_sample * batch_size, dtype))
     train, alone_rows = _compiled_train(dtype.char).address, PARALLEL_ABOVE // (3 * plan.work)
     at_once, kept = step_at_once(train, table, squares, dtype, alone_rows, batch_size)
@@ -89,6 +96,7 @@ def _memory(plan, functions, work):
     scratch = np.empty((numba.config.NUMBA_NUM_THREADS, SCRATCH_BYTES), np.uint8)  # untouched pages cost nothing
     table = plan.table.copy()
     table[0, [WORK, SCRATCH, WORK_BYTES]] = work.ctypes.data, scratch.ctypes.data, work.strides[0]
+    table[0, ACTIVATE] = compiled_activate(work.dtype.char).address
     for column, function in functions.items():
         table[0, column] = function.address
     return table, (work, scratch)
