@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -5,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from fastnn import config
 from fastnn.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
 from fastnn.models import Network, TwoLayerNet
-from fastnn.optimizer import SGD
+from fastnn.optimizer import SGD, Adam
 
 
 def numpy_net(params, x, t, activation):
@@ -264,3 +266,26 @@ def test_activations_with_a_forward_of_their_own_are_not_bypassed():
 
     net = Network({"a": Affine(np.eye(2), np.zeros(2)), "f": Negative(), "r": Relu()}, SoftmaxWithLoss())
     assert_array_equal(net.predict(np.array([[1.0, 2.0]])), [[0.0, 0.0]])
+
+
+def test_training_allocates_no_array_after_its_first_steps(rng):
+    """Outputs, gradients, the optimizer's state: all are recycled. (Products have scratch memory of their own.)"""
+    x, t = rng.standard_normal((3000, 20)).astype("float32"), rng.integers(10, size=3000)
+    net, optimizer = TwoLayerNet(20, 50, 10, rng=0), Adam()
+
+    def step():
+        net.forward(x, t)
+        net.backward()
+        optimizer.update(net.params, net.grads)
+
+    for _ in range(3):
+        step()
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            step()
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 5_000
+    assert peak < 3000 * 10 * 4 / 2  # half of the smallest output
