@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from fastnn.kernels import cpu, ref
-from fastnn.kernels.cpu import convolution
+from fastnn.kernels.cpu import _image_plan, convolution
+from fastnn.kernels.cpu._simd import VECTORS
 from fastnn.util import col2im, im2col
 
 
@@ -201,3 +202,25 @@ def test_outputs_written_past_the_caches(shape):
     cpu.convolution_forward(x, W, b, (1, 1), (1, 1), (1, 1), aligned)
     assert_array_equal(aligned, want)
     assert np.all(memory[:skipped] == GUARD) and np.all(memory[skipped + size :] == GUARD)
+
+
+@pytest.mark.parametrize("geometry", [
+    Geometry(1, 1, 30, (28, 28), (5, 5)),
+    Geometry(1, 16, 16, (28, 28), pad=(1, 1)),
+    Geometry(1, 64, 64, (56, 56), pad=(1, 1)),
+    Geometry(1, 32, 64, (28, 28), stride=(2, 2), pad=(1, 1)),
+    Geometry(1, 512, 512, (56, 56), pad=(1, 1)),
+], ids=str)  # fmt: skip
+def test_scratch_memory_of_a_thread(geometry):
+    """At most one padded image, or where sums are short one for each column of taps, and never more than 512 KB."""
+    lanes = VECTORS.bytes // 4
+    W_shape = geometry.groups * geometry.filters, geometry.channels, *geometry.kernel
+    common = geometry.groups, *geometry.options, geometry.out_size, lanes
+    for make in (_image_plan.forward_plan, _image_plan.backward_plan, _image_plan.weights_plan):
+        plan = make(geometry.size, W_shape, *common)[0]
+        rows = max(geometry.size[0] + 2 * geometry.pad[0], plan.height + 2 * (geometry.kernel[0] - 1))
+        columns = max(geometry.size[1] + 2 * geometry.pad[1], plan.width + 2 * (geometry.kernel[1] - 1))
+        to_vectors = 4 * lanes * (1 + plan.channels * plan.shifts)
+        assert plan.copy_size <= plan.shifts * plan.channels * rows * columns + to_vectors
+        assert 4 * plan.copy_size <= _image_plan.COPY_BYTES + 4 * to_vectors
+        assert plan.shifts == 1 or plan.channels * np.prod(geometry.kernel) < _image_plan.FEW_TERMS
