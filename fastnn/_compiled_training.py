@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrays import Array
-from ._device import to_cpu, xp_of
+from ._device import as_plain, to_cpu, xp_of
 from .compiled import CompiledStep, compile
 from .models import Network
 
@@ -73,8 +73,8 @@ class CompiledTraining:
                 losses = self._step.steps(self._x, self._labels, rows, batch_size)
             else:
                 there = xp_of(self._x).asarray(rows)
-                x, labels = self._step.data(self._x[there], self._labels[there])
-                losses = self._step.steps(x, labels, np.arange(len(rows)), batch_size)
+                x = self._step.rows(as_plain(self._x[there], self._step.dtype))
+                losses = self._step.steps(x, self._labels[there], np.arange(len(rows)), batch_size)
             done += count
             while len(losses):
                 stop = until_evaluation()

@@ -167,13 +167,19 @@ class _Network:
                 raise CannotCompile(f"{WHO}: a parameter of shape {p.shape} and strides {p.strides} is not contiguous")
             if any(xp_of(p).may_share_memory(p, q) for q in params[:i]):
                 raise CannotCompile(f"{WHO}: parameters of shapes {p.shape} share memory")
-        self._watched = [(layer, layer.params[0], layer.params[-1]) for layer in self._products]
         self.params, self.dtype = params, params[0].dtype
         self.features, self.classes = self._products[0].W.shape[0], self._products[-1].W.shape[1]
         self.kernels = kernels_for(*params, *grads)
         states = self._optimizer.states_for(params)
+        try:
+            self.plan = self.kernels.mlp_plan(self._stages(), self._optimizer.rule, states, *self._loss)
+        except NotImplementedError:  # of a GPU: `compile` would have taken graphs there
+            raise TypeError(
+                f"{WHO}: was compiled for the CPU, but the model is there no more; compile it again"
+            ) from None
+        # Last, so that after an error the next call describes anew.
+        self._watched = [(layer, layer.params[0], layer.params[-1]) for layer in self._products]
         self._states = self._optimizer.states
-        self.plan = self.kernels.mlp_plan(self._stages(), self._optimizer.rule, states, *self._loss)
 
     def _stages(self) -> list[tuple[Any, ...]]:
         stages: list[tuple[Any, ...]] = []

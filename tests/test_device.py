@@ -14,9 +14,9 @@ from fastnn import config
 from fastnn._warmup import EXAMPLES
 from fastnn.functions import cross_entropy_error, relu_grad, sigmoid, softmax, step_function, sum_squared_error
 from fastnn.gradient import numerical_gradient
-from fastnn.layers import Affine, Dropout, Relu, Repeat, SoftmaxWithLoss, Sum
-from fastnn.models import MultiLayerNetExtend, SimpleConvNet, TwoLayerNet
-from fastnn.optimizer import SGD, Adam
+from fastnn.layers import Affine, Dropout, MeanSquaredError, Relu, Repeat, SoftmaxWithLoss, Sum, Tanh
+from fastnn.models import MultiLayerNetExtend, Network, SimpleConvNet, TwoLayerNet
+from fastnn.optimizer import SGD, Adam, Momentum
 from fastnn.trainer import Trainer
 from fastnn.util import clip_grads, remove_duplicate, to_cpu, to_gpu
 
@@ -117,12 +117,21 @@ class Foreign:
         self.kept, self.__cuda_array_interface__ = a, a.__cuda_array_interface__
 
 
-def test_arrays_of_other_libraries_are_read_in_place(gpu):
+class ForeignByDlpack:
+    """The same for DLPack only, as JAX's."""
+
+    def __init__(self, a):
+        self.__dlpack__, self.__dlpack_device__ = a.__dlpack__, a.__dlpack_device__
+
+
+@pytest.mark.parametrize("foreign", [Foreign, ForeignByDlpack])
+def test_arrays_of_other_libraries_are_read_in_place(gpu, foreign):
     x = gpu.asarray(np.array([[1.0, -2.0]]))
-    out = Relu().forward(Foreign(x))
+    out = Relu().forward(foreign(x))
     assert type(out) is gpu.ndarray
     assert_array_equal(to_cpu(out), [[1.0, 0.0]])
-    assert to_gpu(Foreign(x)).data.ptr == x.data.ptr
+    there = to_gpu(foreign(x))
+    assert type(there) is gpu.ndarray and there.data.ptr == x.data.ptr
 
 
 def test_to_gpu_and_back(gpu):
@@ -316,6 +325,25 @@ def test_a_compiled_step_copies_nothing_and_waits_for_nothing(counts, gpu):
     assert losses == sorted(losses, reverse=True) and len(set(losses)) == 4
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])  # of the data: the network's, and another
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("options", [{}, {"use_batchnorm": True}], ids=["one launch", "graphs"])
+def test_training_waits_for_reports_only(counts, gpu, options, compiled, dtype):
+    x, t = (gpu.asarray(a) for a in batch(n=40))
+
+    def reports_and_waits(max_epoch, eval_interval):
+        trainer = Trainer(MultiLayerNetExtend(6, [5], 3, rng=0, **options).to("cuda"), Adam(), compiled)
+        counts.clear()
+        trainer.fit(x.astype(dtype), t, max_epoch, batch_size=8, eval_interval=eval_interval, verbose=False, rng=0)
+        return len(trainer.loss_list), counts["to_host"]
+
+    reports, before_training = reports_and_waits(1, None)
+    assert reports == 0 and 1 <= before_training <= 2  # labels are checked; those of the first sample twice
+    assert reports_and_waits(4, None) == (0, before_training)
+    assert reports_and_waits(4, 5) == (4, before_training + 4)
+    assert reports_and_waits(2, 2) == (6, before_training + 6)
+
+
 def test_an_epoch_is_few_launches(counts, gpu):
     x, t = (gpu.asarray(a) for a in batch(n=60))
     step = fastnn.compile(two_layers().to("cuda"), SGD(lr=0.1))
@@ -341,6 +369,25 @@ def test_compiled_is_that_of_the_cpu(gpu):
         results.append([np.array(losses), to_cpu(out), *map(to_cpu, net.params)])
     for mine, reference in zip(*reversed(results), strict=True):
         assert_allclose(mine, reference, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss_layer"), [(Tanh, SoftmaxWithLoss), (Relu, MeanSquaredError)], ids=["tanh", "squares"]
+)
+def test_a_step_of_the_cpu_that_the_gpu_cannot_follow(gpu, activation, loss_layer):
+    layers = {"a": Affine(np.ones((6, 3)), np.zeros(3)), "b": activation()}
+    model = Network(layers, loss_layer())
+    x = batch()[0]
+    t = np.eye(3)[batch()[1]]
+    step = fastnn.compile(model, Momentum(lr=0.1))
+    first = step(x, t)
+    model.to("cuda")
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"^fastnn.compile: was compiled for the CPU, but .* compile it again$"):
+            step(gpu.asarray(x), gpu.asarray(t))
+    fastnn.compile(model, Momentum(lr=0.1))(gpu.asarray(x), gpu.asarray(t))
+    model.to("cpu")
+    assert step(x, t) < first
 
 
 def test_nothing_of_a_gpu_is_imported_with_fastnn():

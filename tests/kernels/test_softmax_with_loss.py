@@ -66,6 +66,13 @@ def test_options_match_reference(k, shape, weighted, smoothing, labels, dtype, r
     check(k, x, t, weight, smoothing, ignore=-100, tolerance=5)
 
 
+@pytest.mark.parametrize("labels", ["indices", "rows"])
+def test_a_million_classes(k, labels, rng):
+    x = (3 * rng.standard_normal((2, 1_000_000))).astype("float32")
+    t = np.array([999_999, 0]) if labels == "indices" else soft_labels(x.shape, "float32", rng)
+    check(k, x, t, tolerance=1 if labels == "indices" else 20)
+
+
 @settings(deadline=None, max_examples=100)
 @given(
     n=st.integers(1, 40), c=st.integers(1, 70), seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0.01, 1, 1e3])

@@ -32,6 +32,8 @@ int8, int16, int32, int64, intp = np.int8, np.int16, np.int32, np.int64, np.intp
 uint8, uint16, uint32, uint64, bool_ = np.uint8, np.uint16, np.uint32, np.uint64, np.bool_
 dtype, newaxis, inf, nan, pi = np.dtype, np.newaxis, np.inf, np.nan, np.pi
 
+_CUDA = 2  # DLPack's number of that kind of device
+
 
 def _allocate(shape, dtype, order="C"):
     """An array's values, and their memory."""
@@ -119,6 +121,12 @@ class ndarray:
     def __cuda_array_interface__(self):
         interface = self._values.__array_interface__
         return {**{name: interface[name] for name in ("shape", "typestr", "data", "strides")}, "version": 3}
+
+    def __dlpack_device__(self):
+        return _CUDA, 0
+
+    def __dlpack__(self, *, stream=None, **options):
+        return self._values.__dlpack__()
 
     def get(self, out=None):
         streams.host_waits()
@@ -263,6 +271,14 @@ def array(a, dtype=None, copy=True, order="K"):
     else:
         new._from_host(values)
     return new
+
+
+def from_dlpack(a):
+    if a.__dlpack_device__()[0] != _CUDA:
+        raise ValueError("from_dlpack: the array must be on the GPU")
+    capsule = a.__dlpack__(stream=streams.current().ptr)
+    on_host = types.SimpleNamespace(__dlpack__=lambda **options: capsule, __dlpack_device__=lambda: (1, 0))
+    return _view(np.from_dlpack(on_host), _Foreign(a))
 
 
 class _Foreign:
