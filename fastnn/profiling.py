@@ -209,11 +209,10 @@ def profile(
         raise ValueError("fastnn.profile: x must hold samples along its first axis, and t a label for each")
 
     def prepare(batch: int) -> Callable[[], Any]:
-        rows = np.arange(batch) % len(samples)
-        batch_x = samples[rows]
+        batch_x = _repeated(samples, batch)
         if labels is None:
             return lambda: call(batch_x)
-        batch_t = labels[rows]
+        batch_t = _repeated(labels, batch)
         return lambda: call(batch_x, batch_t)
 
     mode = "predict" if t is None else "train"
@@ -315,6 +314,11 @@ def _checked_sizes(batch_sizes: Sequence[int]) -> list[int]:
 def _layers(model: Any) -> list[Any]:
     layers = getattr(model, "layers", [])
     return list(layers.values() if hasattr(layers, "values") else layers)
+
+
+def _repeated(a: Any, n: int) -> Any:
+    """The first n rows of a, which begins anew at its end."""
+    return a[xp_of(a).arange(n) % len(a)]
 
 
 def _some_samples(model: Any) -> Any:

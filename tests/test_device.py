@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastnn
 import fastnn.np
-from fastnn import config
+from fastnn import cli, config, profiling
 from fastnn._warmup import EXAMPLES
 from fastnn.functions import cross_entropy_error, relu_grad, sigmoid, softmax, step_function, sum_squared_error
 from fastnn.gradient import numerical_gradient
@@ -388,6 +388,37 @@ def test_a_step_of_the_cpu_that_the_gpu_cannot_follow(gpu, activation, loss_laye
     fastnn.compile(model, Momentum(lr=0.1))(gpu.asarray(x), gpu.asarray(t))
     model.to("cpu")
     assert step(x, t) < first
+
+
+# ---- how fast it is -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """Of the GPU; to measure those of a simulated one takes long."""
+    of_gpu = fastnn.Roofline(4, {"float32": 1e12, "float64": 1e12}, 1e11, 1e11)
+    monkeypatch.setattr(profiling, "roofline", {"cuda": of_gpu}.__getitem__)
+    return of_gpu
+
+
+def test_profile(gpu, limits):
+    x, t = (gpu.asarray(a) for a in batch())
+    model = two_layers().to("cuda")
+    step = fastnn.compile(model, SGD())
+    for mode, of in (
+        ("train", fastnn.profile(step, x, t, batch_sizes=[4], rounds=2)),
+        ("predict", fastnn.profile(model, batch_sizes=[4], rounds=2)),
+    ):
+        assert (of.device, of.mode, of.dtype, of.roofline) == ("cuda", mode, "float32", limits)
+        (point,) = of.points
+        assert point.batch == 4 and point.seconds > 0 and point.memory is None
+
+
+def test_profile_command(gpu, limits, capsys, tmp_path):
+    options = "--device cuda --model 6-5-3 --batch-sizes 4 --rounds 1 --dtype float32 --mode predict,train --no-plot"
+    assert cli.main(["profile", *options.split(), "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "fastnn float32 predict, cuda" in out and "fastnn float32 train, cuda" in out
 
 
 def test_nothing_of_a_gpu_is_imported_with_fastnn():
