@@ -59,7 +59,7 @@ class Roofline:
 def roofline(device: str = "cpu") -> Roofline:
     """Measure the peak of multiply-adds and the copy bandwidth: with the threads that kernels use, or of the GPU.
 
-    Takes a second or two. What else runs on the machine meanwhile lowers the result.
+    Takes two or three seconds. What else runs on the machine meanwhile lowers the result.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def roofline(device: str = "cpu") -> Roofline:
     k, threads = kernels.get("cpu"), kernels.get_num_threads()
 
     def flops(dtype: str) -> float:
-        x, repeats = np.zeros(threads, dtype), 500_000
+        x, repeats = np.zeros(threads, dtype), 4_000_000
         out = np.empty_like(x)
         return float(k.multiply_adds(x, repeats, out) / _shortest(lambda: k.multiply_adds(x, repeats, out)))
 
@@ -90,7 +90,7 @@ def roofline(device: str = "cpu") -> Roofline:
         out = np.zeros_like(x)
         return 4 * x.nbytes * repeats / _shortest(lambda: k.copy_to_and_fro(x, repeats, out))
 
-    return Roofline(threads, {dtype: flops(dtype) for dtype in ("float32", "float64")}, copy(_FAR, 1), copy(_NEAR, 20))
+    return Roofline(threads, {dtype: flops(dtype) for dtype in ("float32", "float64")}, copy(_FAR, 1), copy(_NEAR, 100))
 
 
 def _gpu_roofline() -> Roofline:
@@ -112,11 +112,14 @@ def _gpu_roofline() -> Roofline:
 
 
 def _shortest(call: Callable[[], object], repeats: int = 20) -> float:
-    """Seconds of the fastest call; with rests between, in which whatever else the machine was doing may end."""
-    call()
+    """Seconds of the fastest call; with rests between, in which whatever else the machine was doing may end.
+
+    What follows a rest is not timed: its threads may be woken on one core, until the system moves one to another.
+    """
     seconds = []
     for _ in range(repeats):
         time.sleep(0.01)
+        call()
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
