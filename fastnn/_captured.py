@@ -17,13 +17,12 @@ from numpy.typing import ArrayLike
 from . import layers
 from ._arrays import Array, Outputs, as_array, as_labels, check_one_device, kernels_for
 from ._device import is_plain, on_gpu
-from ._random import random_source
 from ._recording import Recording
-from .compiled import WHO, CannotCompile, layers_of, loss_layer_of
+from .compiled import WHO, CannotCompile, TrainingStep, layers_of, loss_layer_of
 from .layers.layer import Layer
 from .layers.loss import Loss
 from .models import Network
-from .optimizer import Optimizer, has_rule
+from .optimizer import Optimizer
 from .util import remove_duplicate
 
 # Bytes of parameters up to which all is one launch, where its kernel knows all layers: each multiprocessor then reads
@@ -158,7 +157,7 @@ def _memory_of_a_recording(own: Sequence[Layer], seeds: Sequence[tuple[Any, Arra
             del dropout.next_seed
 
 
-class CapturedStep(_Captured):
+class CapturedStep(TrainingStep, _Captured):
     """A network's training step on a GPU, layer by layer, as one launch of a CUDA graph; made by `compile`.
 
     The model's ``params`` and ``grads`` remain the same arrays, with the updated parameters and the step's gradients.
@@ -167,18 +166,14 @@ class CapturedStep(_Captured):
     """
 
     def __init__(self, model: Any, optimizer: Optimizer, max_grad: float | None = None) -> None:
-        if not has_rule(optimizer):
-            raise CannotCompile(f"{WHO}: the optimizer must be of fastnn.optimizer, got {type(optimizer).__name__}")
-        if max_grad is not None and not max_grad > 0:
-            raise ValueError(f"{WHO}: max_grad must be positive or None, got {max_grad}")
+        TrainingStep.__init__(self, optimizer, max_grad)
         loss_layer = loss_layer_of(model)
         if type(loss_layer) not in _LOSSES:
             raise CannotCompile(
                 f"{WHO}: the loss_layer of {type(model).__name__} must be a loss of fastnn.layers, "
                 f"got {type(loss_layer).__name__}"
             )
-        super().__init__(model, loss_layer)
-        self._optimizer, self._max_norm = optimizer, float(max_grad or 0.0)
+        _Captured.__init__(self, model, loss_layer)
         self._seeds: list[tuple[Any, Array]] = []
         self._refresh()
 
@@ -251,19 +246,6 @@ class CapturedStep(_Captured):
         loss = self._network.forward(x, t)
         self._network.backward(input_gradient=False)
         return loss
-
-    def epoch(self, x: ArrayLike, t: ArrayLike, batch_size: int = 32, rng: Any = None) -> Array:
-        """All steps of one shuffled epoch; arguments as of `CompiledStep.epoch`.
-
-        Returns
-        -------
-        ndarray
-            (N // batch_size,) float64: the mean loss of each step.
-        """
-        if batch_size < 1:
-            raise ValueError(f"{WHO}: batch_size must be at least 1, got {batch_size}")
-        data, labels = self.data(x, t)
-        return self.steps(data, labels, random_source(rng).permutation(len(data)), min(batch_size, len(data)))
 
     def data(self, x: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
         """Samples and labels on the GPU, the labels checked, for `steps`."""

@@ -60,27 +60,14 @@ class MeanSquaredError(Loss):
         ValueError
             For an empty batch, or targets of another shape.
         """
-        if (loss := self._forward_at_once(x, t)) is False:
-            x = as_batch(x, "MeanSquaredError")
-            loss = self._forward(x, as_targets(t, x, "MeanSquaredError"))
-        if self.factor != 1:
-            self.loss = loss = loss * self.factor
-        return loss
-
-    def backward(self, dout: float = 1.0) -> Array:
-        """The gradient for x.
-
-        Parameters
-        ----------
-        dout : float
-            Gradient for the loss.
-
-        Returns
-        -------
-        ndarray
-            Of x's shape.
-        """
-        return super().backward(dout * self.factor)
+        if self.factor == 1 and (loss := self._forward_at_once(x, t)) is not False:
+            return loss
+        x = as_batch(x, "MeanSquaredError")
+        return self._forward(x, as_targets(t, x, "MeanSquaredError"))
 
     def _loss_and_gradient(self, x: Array, t: Array, dx: Array) -> Any:
-        return kernels_for(x).mean_squared_error(x.ravel(), t.ravel(), dx.ravel())
+        loss = kernels_for(x).mean_squared_error(x.ravel(), t.ravel(), dx.ravel())
+        if self.factor == 1:
+            return loss
+        dx *= dx.dtype.type(self.factor)
+        return loss * self.factor
