@@ -32,8 +32,8 @@ GUARD = 0xA5  # as bytes of a float: no NaN, and nothing that arithmetic would l
 
 
 @numba.njit
-def scratch_bytes(m, n, depth, a_row, a_col, b_col, alpha):
-    return _gemm.scratch_bytes(m, n, depth, a_row, a_col, b_col, alpha)
+def scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, alpha):
+    return _gemm.scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, alpha)
 
 
 def element_strides(a):
@@ -44,7 +44,7 @@ def product(a, b, c, ending, v=None, alpha=1.0):
     """Call the compiled product on arrays as they lie, with as much scratch memory as it asks for and no byte more."""
     (m, n), depth, dtype = c.shape, a.shape[1], c.dtype
     (a_row, a_col), (b_row, b_col), (c_row, _) = element_strides(a), element_strides(b), element_strides(c)
-    need = scratch_bytes(m, n, depth, a_row, a_col, b_col, dtype.type(alpha))
+    need = scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, dtype.type(alpha))
     assert need <= _gemm.SCRATCH_BYTES <= 2 << 20
     scratch = np.full(need + 256, GUARD, np.uint8)
     v_row = element_strides(v)[0] if v is not None and v.ndim == 2 else 0
