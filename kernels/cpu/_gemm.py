@@ -70,11 +70,13 @@ def _round_up(value, unit):
 
 
 @_inline
-def _packs_a(n, a_row, a_col, alpha):
-    """Where A is transposed; or its rows lie 2 KB · i apart, so that they displace each other from the cache."""
-    stride = (a_row if a_row != 1 else a_col) * itemsize(alpha)
-    transposed = a_col != 1 and n >= TRANSPOSE_A_COLUMNS
-    return transposed or (stride % 2048 == 0 and stride != 0 and n > TILE_VECTORS * lanes(alpha))
+def _packs_a(n, a_col, alpha):
+    """Where A is transposed, and B broad; or A's columns lie 2 KB · i apart, so that they displace each other.
+
+    Rows that far apart do no harm: no tile has as many as the nearest cache keeps side by side.
+    """
+    displaced = a_col * itemsize(alpha) % 2048 == 0 and a_col != 0 and n > TILE_VECTORS * lanes(alpha)
+    return a_col != 1 and (n >= TRANSPOSE_A_COLUMNS or displaced)
 
 
 @_inline
@@ -117,13 +119,13 @@ def _odd_lines(elements, line):
 
 
 @_inline
-def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
+def _block_sizes(m, n, depth, a_col, b_col, alpha):
     """Bytes of scratch memory for a block of A, one of B, and columns for `dots`."""
     size, panel = itemsize(alpha), TILE_VECTORS * lanes(alpha)
     _, block_depth = _depths(n, depth, alpha)
     a_bytes, b_bytes = 0, 0
     dots_bytes = _dot_columns(m, n, depth, a_col, alpha) * _odd_lines(depth, _ALIGNMENT // size) * size
-    if _packs_a(n, a_row, a_col, alpha):
+    if _packs_a(n, a_col, alpha):
         padding = 2 * _ALIGNMENT // size
         a_bytes = (block_depth + padding) * _round_up(min(m, BLOCK_A_ROWS + 2), lanes(alpha)) * size
     if _packs_b(m, b_col):
@@ -157,10 +159,10 @@ def _turned_columns(m, n, depth, a_row, a_col, b_col, alpha):
 @_inline
 def scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, alpha):
     """Scratch memory that `product` needs for these arguments; never more than SCRATCH_BYTES."""
-    needed = sum(_block_sizes(m, n, depth, a_row, a_col, b_col, alpha))
+    needed = sum(_block_sizes(m, n, depth, a_col, b_col, alpha))
     turned = _turned_columns(m, n, depth, a_row, a_col, b_col, alpha)
     if turned > 0:
-        blocks = sum(_block_sizes(turned, m, depth, b_col, b_row, a_row, alpha))
+        blocks = sum(_block_sizes(turned, m, depth, b_row, a_row, alpha))
         needed = max(needed, _turned_size(m, turned, alpha)[1] + blocks)
     return needed + _ALIGNMENT if needed > 0 else 0
 
@@ -193,16 +195,10 @@ def _turn(to, to_row, source, source_row, m, n, alpha):
 
 @_inline
 def _pack_a(to, a, a_row, a_col, rows, depth, alpha):
-    """Copy a block of A by rows; the distance from row to row of the copy.
-
-    By memcpy, because loops over elements keep Numba's index checks and are not vectorised.
-    """
+    """Copy a block of A by rows; the distance from row to row of the copy."""
     size = itemsize(alpha)
     row = _odd_lines(depth, _ALIGNMENT // size)
-    if a_col == 1:
-        for i in range(rows):
-            copy_bytes(to + i * row * size, a + i * a_row * size, depth * size)
-    elif a_row == 1:
+    if a_row == 1:
         _transpose(to, row, a, a_col, depth, rows, alpha)
     else:
         for i in range(rows):
@@ -303,9 +299,9 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
             a, a_row, a_col, b, b_row, b_col = b + n * b_col * size, b_col, b_row, a, a_col, a_row
             c, (c_row, turned_bytes) = scratch, _turned_size(m, turned, alpha)
             m, n, scratch = turned, m, scratch + turned_bytes
-        pack_a, pack_b = _packs_a(n, a_row, a_col, alpha), _packs_b(m, b_col)
+        pack_a, pack_b = _packs_a(n, a_col, alpha), _packs_b(m, b_col)
         tile_depth, block_depth = _depths(n, depth, alpha)
-        a_bytes, b_bytes, _ = _block_sizes(m, n, depth, a_row, a_col, b_col, alpha)
+        a_bytes, b_bytes, _ = _block_sizes(m, n, depth, a_col, b_col, alpha)
         a_block, b_block, dots_block = scratch, scratch + a_bytes, scratch + a_bytes + b_bytes
         block_columns, panel_bytes = BLOCK_B_ROW_BYTES // size, block_depth * panel * size
         dot_columns, dots_row = _dot_columns(m, n, depth, a_col, alpha), _odd_lines(depth, _ALIGNMENT // size)

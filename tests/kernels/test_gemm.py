@@ -206,6 +206,17 @@ def test_strides_that_are_powers_of_two(dtype, layout):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [20, 50])
+def test_few_columns_of_a_matrix_whose_rows_lie_a_power_of_two_apart(columns, dtype):
+    """By columns of C, with columns of B copied, in as much scratch memory as was asked for."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((100, 400)).astype(dtype).T, rng.standard_normal((100, 512)).astype(dtype)[:, :columns]
+    c = np.full((400, columns), np.nan, dtype)
+    product(a, b, c, STORE)
+    close(c, *expected(a, b, c, STORE, None, 1.0), 100)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)], ids=str)
 def test_empty(shape, dtype):
     m, n, depth = shape
