@@ -16,37 +16,34 @@ from ._threads import claim_threads, load_openmp, release_threads
 
 load_openmp()
 
-# Sums may be reordered (that vectorises them), products and sums fused, x / y be x * (1 / y), and -0 be 0. Never "nnan"
-# or "ninf": they let the compiler assume that NaN and infinity do not occur, and NaN must come out where it went in.
-FASTMATH = frozenset({"reassoc", "contract", "arcp", "nsz"})
-EXACT = frozenset()  # every operation as it is written, rounded as in NumPy
+# No kernel is compiled with fast-math flags: every operation is as it is written, rounded as in NumPy. With flags LLVM
+# decides, anew wherever it compiles a function: for a kernel and for its parallel twin; for a helper by itself and for
+# what calls it, of which one is called where both were compiled in this process, the other where they were read from
+# the cache. Sums that should become vectors: _reduce.py. Products to be fused: `fma` in _math.py.
 
 
-def jit(function=None, *, fastmath=FASTMATH, **options):
-    """``numba.njit`` with fastnn's flags and cache; releases the GIL."""
-    if function is None:
-        return functools.partial(jit, fastmath=fastmath, **options)
-    dispatcher = numba.njit(error_model="numpy", nogil=True, fastmath=set(fastmath), **options)(function)
+def jit(function, **options):
+    """``numba.njit`` with fastnn's cache; releases the GIL."""
+    dispatcher = numba.njit(error_model="numpy", nogil=True, **options)(function)
     if cache_dir() is not None:
         dispatcher._cache = KernelCache(function)
     return dispatcher
 
 
-def c_function(signature, function, *, fastmath=FASTMATH, **options):
-    """Compile `function` now, with our flags and cache, to be called by its ``address`` from other kernels.
+def c_function(signature, function, **options):
+    """Compile `function` now, with our cache, to be called by its ``address`` from other kernels.
 
     Numba links what a kernel calls into that kernel and compiles it there again; this is compiled once.
     """
     args, result = sigutils.normalize_signature(signature)
-    options = {"error_model": "numpy", "fastmath": set(fastmath), **options}
-    compiled = CFunc(function, (args, result), locals={}, options=options)
+    compiled = CFunc(function, (args, result), locals={}, options={"error_model": "numpy", **options})
     if cache_dir() is not None:
         compiled._cache = KernelCache(function)
     compiled.compile()
     return compiled
 
 
-def parallel_twin(function, **options):
+def parallel_twin(function):
     """`function`, its ``prange`` loops spread over the threads.
 
     Under a name of its own: Numba's cache knows functions by name, and would hand out one twin for the other.
@@ -56,7 +53,7 @@ def parallel_twin(function, **options):
     )
     twin.__qualname__ = f"{function.__qualname__}_parallel"
     twin.__module__ = function.__module__
-    return jit(twin, parallel=True, **options)
+    return jit(twin, parallel=True)
 
 
 def run(serial, parallel, *args):

@@ -18,9 +18,6 @@ from ._jit import jit
 from ._simd import VECTORS
 from ._tile import one_of, zero_of
 
-# Nothing may be reordered: the rounding by adding 1.5 · 2^23 would be simplified away. Nor may the compiler choose
-# where to fuse: it chooses otherwise for the last elements of a loop, which would then differ in their last bit.
-_EXACT = frozenset()
 _HAS_FMA = VECTORS.name != "generic"
 _HAS_LDEXP = VECTORS.name == "avx512"  # without the instruction it is a call for each element
 
@@ -99,9 +96,13 @@ def select(typing_context, condition, a, b):
 
 
 @intrinsic
-def maximum(typing_context, a, b):
-    """The larger of two floats, NaN if either is: one instruction a vector, where a comparison does not vectorise."""
-    return a(a, b), lambda context, builder, signature, args: _emit_call(builder, "llvm.maximum", *args)
+def larger(typing_context, a, b):
+    """The larger of two floats, b if either is NaN: so it is one instruction a vector."""
+
+    def code(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return a(a, b), code
 
 
 def _either(single, double):
@@ -130,7 +131,7 @@ _exp_tail_32 = _polynomial(
 )
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _split_32(x):
     """r, tail and n, with exp(x) = (1 + r + r² · tail) · 2^n."""
     shifted = fma(x, _LOG2E_32, _ROUND_32)
@@ -141,13 +142,13 @@ def _split_32(x):
     return r, _exp_tail_32(r), n
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _power_32(n):
     """2^n, a normal number."""
     return _I((n + _BIAS_32) << _MANTISSA_32).view(np.float32)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _exp_negative_32(x):
     r, tail, n = _split_32(_MIN_32 if x < _MIN_32 else x)
     y = fma(r * r, tail, r) + _ONE_32
@@ -158,12 +159,12 @@ def _exp_negative_32(x):
     return y * _power_32(half) * _power_32(_I(n - half))
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _exp_32(x):
     return _exp_negative_32(_MAX_32 if x > _MAX_32 else x)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _expm1_parts_32(x):
     """t and 2^n, with exp(x) = (1 + t) · 2^n for x <= 0, to be added to 1: so ln 2 is exact enough in one part."""
     x = _LEAST_32 if x < _LEAST_32 else x
@@ -189,7 +190,7 @@ _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8, _Q9, _Q10, _Q11 = (
 )
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _split_64(x):
     """r, tail and n, as above."""
     shifted = fma(x, _LOG2E_64, _ROUND_64)
@@ -204,12 +205,12 @@ def _split_64(x):
     return r, fma(fma(high, r2 * r2, low), r2, fma(_Q3, r, _Q2)), n
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _power_64(n):
     return np.int64((n + 1023) << 52).view(np.float64)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _exp_negative_64(x):
     r, tail, n = _split_64(_MIN_64 if x < _MIN_64 else x)
     y = fma(r * r, tail, r) + 1.0
@@ -219,12 +220,12 @@ def _exp_negative_64(x):
     return y * _power_64(half) * _power_64(n - half)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _exp_64(x):
     return _exp_negative_64(_MAX_64 if x > _MAX_64 else x)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _expm1_parts_64(x):
     r, tail, n = _split_64(_LEAST_64 if x < _LEAST_64 else x)
     return fma(r * r, tail, r), _power_64(n)
@@ -235,7 +236,7 @@ exp_negative = _either(_exp_negative_32, _exp_negative_64)  # exp(x) for x <= 0
 _expm1_parts = _either(_expm1_parts_32, _expm1_parts_64)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def expm1_negative(x):
     """exp(x) - 1 for x <= 0."""
     t, scale = _expm1_parts(x)
@@ -258,14 +259,14 @@ _log_tail_32 = _polynomial(
 )
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _log_scaled_32(f, k):
     """log((1 + f) · 2^k), |f| <= 1/3; it has all its digits however small f is."""
     low = fma(k, _LN2_LOW_32, (f * f) * fma(f, _log_tail_32(f), -_HALF_32))
     return fma(k, _LN2_HIGH_32, f + low)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _log_32(x):
     small = x < _SUBNORMAL_32
     y = x * _UP_32 if small else x
@@ -277,7 +278,7 @@ def _log_32(x):
     return result if x > _ZERO_32 else (-_INF_32 if x == _ZERO_32 else _NAN_32)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _log1p_32(z):
     k = _ONE_32 if z > _THIRD_32 else _ZERO_32
     return _log_scaled_32((z - k) * (_ONE_32 - _HALF_32 * k), k)
@@ -296,7 +297,7 @@ _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (
 )
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _log_scaled_64(f, k):
     """log((1 + f) · 2^k), 1 + f between the roots of 1/2 and 2."""
     half_square = 0.5 * f * f
@@ -309,7 +310,7 @@ def _log_scaled_64(f, k):
     return fma(k, _LN2_HIGH_64, f - (half_square - fma(k, _LN2_LOW_64, series)))
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _log_64(x):
     small = x < _SUBNORMAL_64
     y = x * _UP_64 if small else x
@@ -323,7 +324,7 @@ def _log_64(x):
     return result if x > 0.0 else (-np.inf if x == 0.0 else np.nan)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def _log1p_64(z):
     k = 1.0 if z > 0.414 else 0.0
     return _log_scaled_64((z - k) * (1.0 - 0.5 * k), k)
@@ -333,14 +334,14 @@ log = _either(_log_32, _log_64)
 log1p = _either(_log1p_32, _log1p_64)  # log(1 + z) for 0 <= z <= 1
 
 
-@jit(fastmath=_EXACT)
+@jit
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
     z, one = exp_negative(-abs(x)), one_of(x)
     return (z if x < zero_of(x) else one) / (one + z)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def tanh(x):
     """(1 - exp(-2x)) / (1 + exp(-2x)), each rounded once."""
     one = one_of(x)
@@ -348,7 +349,7 @@ def tanh(x):
     return _copysign(fma(t, scale, scale - one) / fma(t, scale, scale + one), x)
 
 
-@jit(fastmath=_EXACT)
+@jit
 def softplus(x):
     """log(1 + exp(x))."""
     zero = zero_of(x)
@@ -414,18 +415,9 @@ _erf_outer = _either(_erf_outer_32, _erf_outer_64)
 _up_to_3_or_5 = _either(_polynomial(3.0), _polynomial(5.0))
 
 
-@jit(fastmath=_EXACT)
+@jit
 def erf(x):
     """The error function."""
     above, most = abs(x) - one_of(x), _up_to_3_or_5(x)
     outer = expm1_negative(_erf_outer(most if above > most else above))
     return select(above < zero_of(x), fma(x, _erf_inner(x * x), x), _copysign(outer, x))
-
-
-@jit
-def row_max(x):
-    """The largest element of a one-dimensional array of at least one; NaN if any is NaN."""
-    m = x[0]
-    for i in range(x.size):
-        m = maximum(m, x[i])
-    return m

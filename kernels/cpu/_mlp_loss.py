@@ -2,8 +2,9 @@
 
 import math
 
-from ._jit import EXACT, jit
-from ._math import exp, log, maximum
+from ._jit import jit
+from ._math import exp, log
+from ._reduce import cross_entropy_sum, row_max, row_sum, squared_distance
 from ._tile import itemsize, load, store, zero_of
 
 
@@ -24,16 +25,13 @@ def labels_fit(t, t_rows, order, first, n, classes, one):
 @jit
 def squared_error(y, g, rows, columns, t_rows, order, first, scale, losses):
     """losses = the sums of (y - t)² of each row; g = scale · 2 · (y - t). Arguments as of `cross_entropy`."""
-    size, zero = itemsize(scale), zero_of(scale)
-    row = columns * size
+    row, zero = columns * itemsize(scale), zero_of(scale)
     for r in range(rows):
         label = load(order, first + r, first) if order != 0 else first + r
-        y_r, g_r, t_r, loss = y + r * row, g + r * row, t_rows + label * row, zero
+        y_r, g_r, t_r = y + r * row, g + r * row, t_rows + label * row
+        store(losses, r, squared_distance(y_r, t_r, columns, zero))
         for c in range(columns):
-            error = load(y_r, c, zero) - load(t_r, c, zero)
-            loss += error * error
-            store(g_r, c, (scale + scale) * error)
-        store(losses, r, loss)
+            store(g_r, c, (scale + scale) * (load(y_r, c, zero) - load(t_r, c, zero)))
 
 
 @jit
@@ -46,26 +44,20 @@ def cross_entropy(z, g, rows, classes, t, t_rows, order, first, scale, nll, sums
     size, zero = itemsize(scale), zero_of(scale)
     row = classes * size
     for r in range(rows):  # the part of the loss that needs the scores, before g is overwritten
-        z_r, g_r, m = z + r * row, g + r * row, load(z, r * classes, zero)
-        for c in range(classes):
-            m = maximum(m, load(z_r, c, zero))
+        z_r, g_r = z + r * row, g + r * row
+        m = row_max(z_r, classes, zero)
         for c in range(classes):
             store(g_r, c, load(z_r, c, zero) - m)
         label = load(order, first + r, first) if order != 0 else first + r
         if t_rows == 0:
             store(nll, r, -load(g_r, load(t, label, label), zero))
         else:
-            loss, t_r = zero, t_rows + label * row
-            for c in range(classes):
-                if load(t_r, c, zero) != zero:  # a class of probability 0 costs nothing, however impossible its score
-                    loss -= load(t_r, c, zero) * load(g_r, c, zero)
-            store(nll, r, loss)
+            store(nll, r, cross_entropy_sum(t_rows + label * row, g_r, classes, zero, zero))
     for i in range(rows * classes):
         store(g, i, exp(load(g, i, zero)))
     for r in range(rows):
-        g_r, s = g + r * row, zero
-        for c in range(classes):
-            s += load(g_r, c, zero)
+        g_r = g + r * row
+        s = row_sum(g_r, classes, zero)
         store(sums, r, s)
         label = load(order, first + r, first) if order != 0 else first + r
         if t_rows == 0:
@@ -74,20 +66,19 @@ def cross_entropy(z, g, rows, classes, t, t_rows, order, first, scale, nll, sums
                 store(g_r, i, load(g_r, i, zero) * q)
             store(g_r, c, load(g_r, c, zero) - scale)
         else:
-            total, t_r = zero, t_rows + label * row
+            t_r = t_rows + label * row
+            total = row_sum(t_r, classes, zero)
+            q = total / s
             for c in range(classes):
-                total += load(t_r, c, zero)
-            for c in range(classes):
-                store(g_r, c, scale * (load(g_r, c, zero) / s * total - load(t_r, c, zero)))
+                store(g_r, c, scale * (load(g_r, c, zero) * q - load(t_r, c, zero)))
             store(nll, r, load(nll, r, zero) + total * log(s))
     if t_rows == 0:
         for r in range(rows):
             store(nll, r, load(nll, r, zero) + log(load(sums, r, zero)))
 
 
-@jit(fastmath=EXACT)
+@jit
 def sum_in_order(nll, n, one):
-    """Not reordered: `_train` and its parallel twin are compiled apart, and need not reorder alike."""
     total = 0.0
     for r in range(n):
         total += load(nll, r, one)

@@ -30,8 +30,8 @@ from ._mlp_plan import (
     parts_of,
     scratch_of,
 )
+from ._reduce import sum_of_squares
 from ._tile import call, itemsize, lanes, one_element, one_of, store
-from ._update import sum_of_squares
 
 
 @jit

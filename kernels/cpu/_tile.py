@@ -51,10 +51,10 @@ def _int(n):
 class _Vector:
     """Emits operations on vectors of one dtype. Loads and stores are unaligned; a mask leaves lanes alone."""
 
-    def __init__(self, builder, float_type):
+    def __init__(self, builder, float_type, lanes=None):
         self.builder = builder
         self.bits = float_type.bitwidth
-        self.lanes = lanes_of(float_type)
+        self.lanes = lanes or lanes_of(float_type)
         self.element = ir.FloatType() if self.bits == 32 else ir.DoubleType()
         self.type = ir.VectorType(self.element, self.lanes)
         self.zero = ir.Constant(self.type, None)
@@ -109,13 +109,13 @@ class _Vector:
     def scalar_multiply_add(self, x, y, z):
         return self._call(f"llvm.fmuladd.f{self.bits}", self.element, [x, y, z])
 
-    def total(self, x):
-        """The sum of a vector's lanes: halves are added until one is left."""
+    def fold(self, x, combine):
+        """One of all lanes of a vector, such as their sum: halves are combined until one is left."""
         while x.type.count > 1:
             half = x.type.count // 2
             lanes = (ir.Constant(ir.VectorType(_I32, half), list(range(first, first + half))) for first in (0, half))
             undefined = ir.Constant(x.type, ir.Undefined)
-            x = self.builder.fadd(*(self.builder.shuffle_vector(x, undefined, part) for part in lanes))
+            x = combine(*(self.builder.shuffle_vector(x, undefined, part) for part in lanes))
         return self.builder.extract_element(x, ir.Constant(_I32, 0))
 
     def at_least(self, x, floor):
@@ -236,7 +236,7 @@ def _emit_dots(module, float_type, columns):
     places = [v.at(v.at(c, builder.mul(c_row, i)), _int(j)) for i in numbers for j in range(columns)]
     values = [builder.load(place) for place in starts]
     for x, value, place in zip(sums, values, places, strict=True):
-        builder.store(v.at_least(v.scalar_multiply_add(alpha, v.total(x), value), floor), place)
+        builder.store(v.at_least(v.scalar_multiply_add(alpha, v.fold(x, builder.fadd), value), floor), place)
     builder.ret_void()
     return function
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import types
 
-from ._jit import EXACT, c_function, jit
+from ._jit import c_function, jit
 from ._tile import call, itemsize, load, one_of, smallest_normal_of, store, zero_of
 
 PIECE = 4096  # elements
@@ -17,36 +17,21 @@ _DECAY, _KEEP, _OF_RULE = range(3)  # among the numbers; those of the rule begin
 
 
 @jit
-def sum_of_squares(a, count, one):
-    s = 0.0
-    for i in range(count):
-        v = np.float64(load(a, i, one))
-        s += v * v
-    return s
-
-
-@jit(fastmath=EXACT)
-def sum_in_order(a):
-    """Not reordered: a kernel and its parallel twin are compiled apart, and need not reorder alike."""
+def clipping_rate(squares, max_norm):
+    """The factor that brings gradients to the norm; if it is not below 1 (or NaN), they are left alone."""
     total = 0.0
-    for i in range(a.size):
-        total += a[i]
-    return total
+    for square in squares:
+        total += square
+    return max_norm / (math.sqrt(total) + 1e-6)
 
 
 @jit
-def clipping_rate(squares, max_norm):
-    """The factor that brings gradients to the norm; if it is not below 1 (or NaN), they are left alone."""
-    return max_norm / (math.sqrt(sum_in_order(squares)) + 1e-6)
-
-
-@jit(fastmath=EXACT)
 def _multiply(a, count, factor):
     for i in range(count):
         store(a, i, load(a, i, factor) * factor)
 
 
-@jit(fastmath=EXACT)
+@jit
 def _add_decay(out, grad, param, count, decay):
     zero, limit = zero_of(decay), smallest_normal_of(decay) / abs(decay)  # below it the product would be subnormal
     for i in range(count):

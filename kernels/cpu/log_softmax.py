@@ -6,12 +6,14 @@ dx[n,c] = dout[n,c] - exp(y[n,c]) · sum_c dout[n,c]
 All arrays (N, C), contiguous, of one dtype; sums in that dtype.
 """
 
+import numpy as np
 from numba import prange
 
 from ._jit import cpu_kernel, jit
-from ._math import exp_negative, log, row_max
-from ._tile import address, copy_bytes, zero_of
-from .softmax import FEW, STATISTICS, block_of_rows, block_scratch, max_of_columns, to_columns, to_rows
+from ._math import exp_negative, log
+from ._reduce import row_max, row_sum
+from ._tile import address, keep, one_of, zero_of
+from .softmax import FEW, STATISTICS, block_of_rows, block_scratch, max_of_columns, store_exp, to_columns, to_rows
 
 
 @cpu_kernel(parallel_above=12_000)
@@ -23,21 +25,23 @@ def log_softmax_forward(x, y):
         if x.shape[1] < FEW:
             _few_classes(x_rows, y_rows)
         else:
-            if address(x) != address(y):
-                copy_bytes(address(y_rows), address(x_rows), x_rows.size * x.itemsize)
-            for n in range(x_rows.shape[0]):
-                _row_in_place(y_rows[n])
+            _long_rows(x_rows, y_rows)
 
 
 @jit
-def _row_in_place(y):
-    m, s = row_max(y), zero_of(y)
-    for c in range(y.size):
-        y[c] -= m
-        s += exp_negative(y[c])
-    log_s = log(s)
-    for c in range(y.size):
-        y[c] -= log_s
+def _long_rows(x, y):
+    rows, C = x.shape
+    row, one, e = C * y.itemsize, one_of(y), np.empty_like(y)
+    for n in range(rows):
+        m = row_max(address(x) + n * row, C, one)
+        for c in range(C):
+            y[n, c] = x[n, c] - m
+    store_exp(address(y), zero_of(y), address(e), e.size)
+    for n in range(rows):
+        log_s = log(row_sum(address(e) + n * row, C, one))
+        for c in range(C):
+            y[n, c] -= log_s
+    keep(e)
 
 
 @jit
@@ -63,9 +67,18 @@ def _few_classes(x, y):
 
 @cpu_kernel(parallel_above=10_000)
 def log_softmax_backward(dout, y, dx):
-    for n in prange(y.shape[0]):
-        total = zero_of(y)
-        for c in range(y.shape[1]):
-            total += dout[n, c]
-        for c in range(y.shape[1]):
-            dx[n, c] = dout[n, c] - exp_negative(y[n, c]) * total
+    block = block_of_rows(y)
+    for i in prange((y.shape[0] + block - 1) // block):
+        rows = slice(i * block, min(y.shape[0], (i + 1) * block))
+        _gradient(dout[rows], y[rows], dx[rows])
+
+
+@jit
+def _gradient(dout, y, dx):
+    rows, C = y.shape
+    e = np.empty_like(y)
+    store_exp(address(y), zero_of(y), address(e), e.size)
+    for n in range(rows):
+        total = row_sum(address(dout) + n * C * y.itemsize, C, one_of(y))
+        for c in range(C):
+            dx[n, c] = dout[n, c] - e[n, c] * total

@@ -1,9 +1,8 @@
 """Optimizers: one step of many parameters in one call. Formulas, and what numbers are: kernels/ref/optimizer.py.
 
 Parameters, gradients and states (v, h, or m and v) are contiguous, numbers too, all of one dtype, float32 or float64.
-Rules are compiled without the flags that let operations be fused or reordered: so they give just the bits of NumPy,
-however work is shared out, and no slower, since they wait for memory. Each is compiled once and called by its
-address, here and in the compiled step, for some thousand elements at a time: see _update.py.
+Rules give just the bits of NumPy, however work is shared out. Each is compiled once and called by its address, here and
+in the compiled step, for some thousand elements at a time: see _update.py.
 """
 
 import functools
@@ -13,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange, types
 
-from ._jit import EXACT, c_function, jit, parallel_twin, run
+from ._jit import c_function, jit, parallel_twin, run
+from ._reduce import sum_of_squares
 from ._tile import call, itemsize, least_state_of, smallest_root_of, zero_of
-from ._update import PIECE, clipping_rate, compiled_update, sum_of_squares
+from ._update import PIECE, clipping_rate, compiled_update
 
 # Columns of the table, one row a parameter: addresses (0 where there is no such state) and the number of elements.
 _PARAM, _GRAD, _FIRST, _SECOND, _SIZE = range(5)
@@ -27,13 +27,13 @@ _LEAST_SHARE, _MOST_SHARES = 4096, 64
 _ALIGNMENT = 16
 
 
-@jit(fastmath=EXACT)
+@jit
 def _state(x):
     """x, or 0 where it is near the subnormal numbers: so is what it loses in a step, which is multiplied, too."""
     return zero_of(x) if abs(x) < least_state_of(x) else x
 
 
-@jit(fastmath=EXACT)
+@jit
 def _root(x):
     """x, or 0 where its square would be subnormal: asked before, since squaring is what would take 150 cycles."""
     return zero_of(x) if abs(x) < smallest_root_of(x) else x
@@ -91,7 +91,7 @@ _RULES = {f.__name__[1:]: f for f in (_sgd, _momentum, _nesterov, _adagrad, _rms
 def compiled_rule(name, dtype):
     """A rule compiled for a dtype; its ``address`` is what kernels call. (Cached: it must outlive its callers.)"""
     pointer = types.CPointer({"f": types.float32, "d": types.float64}[np.dtype(dtype).char])
-    return c_function(types.void(types.intp, *[pointer] * 5), _RULES[name], fastmath=EXACT)
+    return c_function(types.void(types.intp, *[pointer] * 5), _RULES[name])
 
 
 class OptimizerPlan(NamedTuple):

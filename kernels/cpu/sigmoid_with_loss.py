@@ -12,22 +12,23 @@ from numba import carray, prange
 
 from ._jit import cpu_kernel, jit
 from ._math import exp_negative, log1p, select
+from ._reduce import wide_sum
 from ._small_loss import small_loss
-from ._tile import nan_of, one_of, zero_of
+from ._tile import address, nan_of, one_of, zero_of
 
 _CHUNK = 4096
 
 
 @jit
 def _chunk(x, t, scale, dx):
-    one, total = one_of(x), 0.0
+    one, losses = one_of(x), np.empty(x.size, x.dtype)
     for i in range(x.size):
         e = exp_negative(-abs(x[i]))
         y = select(x[i] > 0, one, e) / (one + e)
         wrong = select((t[i] >= 0) & (t[i] <= one), zero_of(x), nan_of(x))
-        total += log1p(e) + select(x[i] > 0, x[i] * (one - t[i]), -x[i] * t[i]) + wrong
+        losses[i] = log1p(e) + select(x[i] > 0, x[i] * (one - t[i]), -x[i] * t[i]) + wrong
         dx[i] = scale * (y - t[i])
-    return total
+    return wide_sum(address(losses), losses.size, one)
 
 
 @cpu_kernel(parallel_above=12_000, flat=True)

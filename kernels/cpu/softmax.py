@@ -13,7 +13,8 @@ from numba import prange
 
 from ._elementwise import in_vectors
 from ._jit import cpu_kernel, jit
-from ._math import exp_negative, maximum, row_max
+from ._math import exp_negative, larger
+from ._reduce import row_dot, row_max, row_sum
 from ._tile import (
     address,
     fence,
@@ -73,23 +74,25 @@ def softmax_block(x, y, scratch):
     if C < FEW:
         _few_classes(x, y, scratch)
         return
+    row = C * y.itemsize
     for n in range(rows):
-        m = row_max(x[n])
-        s = _store_exp(x[n], m, y[n])
+        scratch[1, n] = m = row_max(address(x) + n * row, C, one_of(x))
+        for c in range(C):
+            y[n, c] = x[n, c] - m
+    _exp_in_place(address(y), rows * C, one_of(x))
+    for n in range(rows):
+        scratch[2, n] = s = row_sum(address(y) + n * row, C, one_of(x))
         q = scratch[0, n] / s
         for c in range(C):
             y[n, c] *= q
-        scratch[1, n], scratch[2, n] = m, s
 
 
 @jit
-def _store_exp(x, m, y):
-    """y = exp(x - m); returns its sum. Not in wide vectors, of which 100 classes fill too few: 72, not 101 ns."""
-    s = zero_of(x)
-    for c in range(x.size):
-        y[c] = exp_negative(x[c] - m)
-        s += y[c]
-    return s
+def _exp_in_place(y, n, like):
+    """y = exp(y) of elements at an address, none above 0. Of all rows at once: one row may not fill its last vector."""
+    in_vectors()
+    for i in range(n):
+        store(y, i, exp_negative(load(y, i, like)))
 
 
 @jit
@@ -105,7 +108,7 @@ def softmax_past_caches(x, y, scratch):
     row, e_row = C * size, (C * size + _LINE - 1) // _LINE * _LINE
     memory = np.empty(2 * e_row + _LINE, np.uint8)
     e = address(memory) + -address(memory) % _LINE
-    m[0], q = row_max(x[0]), one_of(x)
+    m[0], q = row_max(address(x), C, one_of(x)), one_of(x)
     for n in range(rows + 1):
         this, last = e + n % 2 * e_row, e + (n + 1) % 2 * e_row
         source, to = address(x) + n * row, address(y) + (n - 1) * row
@@ -115,9 +118,10 @@ def softmax_past_caches(x, y, scratch):
             end = min(C, c + _PIECE)
             if n < rows:
                 _fetch(source + row + (c + _AHEAD) * size, size)
-                total += _store_exp_piece(source + c * size, m[n], this + c * size, end - c)
+                store_exp(source + c * size, m[n], this + c * size, end - c)
+                total += row_sum(this + c * size, end - c, m[n])
             if n < rows - 1:
-                next_max = maximum(next_max, _max_piece(source + row + c * size, m[n], end - c))
+                next_max = larger(row_max(source + row + c * size, end - c, m[n]), next_max)
             if n > 0:
                 for i in range(head + c, min(head + c + _PIECE, C - width + 1), width):
                     scale_past_caches(to + i * size, last + i * size, q)
@@ -139,24 +143,11 @@ def _fetch(address, size):
 
 
 @jit
-def _store_exp_piece(x, m, y, n):
-    """As `_store_exp`, of n elements at addresses: an array would be counted as used, which takes as long."""
+def store_exp(x, m, y, n):
+    """y = exp(x - m) of n elements, elsewhere. At addresses: counting an array as used takes as long."""
     in_vectors()
-    s = m - m
     for i in range(n):
-        e = exp_negative(load(x, i, m) - m)
-        store(y, i, e)
-        s += e
-    return s
-
-
-@jit
-def _max_piece(x, like, n):
-    in_vectors()
-    m = load(x, 0, like)
-    for i in range(n):
-        m = maximum(m, load(x, i, like))
-    return m
+        store(y, i, exp_negative(load(x, i, m) - m))
 
 
 @jit
@@ -187,7 +178,7 @@ def max_of_columns(columns, C, m):
     for c in range(1, C):
         column = columns[c]
         for r in range(m.size):
-            m[r] = maximum(m[r], column[r])
+            m[r] = larger(column[r], m[r])
 
 
 @jit
@@ -261,9 +252,9 @@ def softmax_forward(x, y):
 
 @cpu_kernel(parallel_above=16_000)
 def softmax_backward(dout, y, dx):
+    C = y.shape[1]
     for n in prange(y.shape[0]):
-        dot = zero_of(y)
-        for c in range(y.shape[1]):
-            dot += dout[n, c] * y[n, c]
-        for c in range(y.shape[1]):
+        row = n * C * y.itemsize
+        dot = row_dot(address(dout) + row, address(y) + row, C, one_of(y))
+        for c in range(C):
             dx[n, c] = y[n, c] * (dout[n, c] - dot)

@@ -13,18 +13,13 @@ from numba import carray, prange
 
 from ._jit import cpu_kernel, jit
 from ._math import log
+from ._reduce import cross_entropy_sum, row_sum
 from ._small_loss import small_loss
-from ._tile import nan_of, one_of, zero_of
+from ._tile import address, nan_of, one_of, zero_of
 from .softmax import block_of_rows, block_scratch, goes_past_caches, softmax_block, softmax_past_caches
 
 _PARALLEL_ABOVE = 12_000
 _NOTHING = np.iinfo(np.intp).min  # as `ignore`
-
-
-@jit(fastmath=frozenset())
-def _nll(log_s, m, x):
-    """-log of the probability of a class. In this order: log s + m first would lose the digits of a small loss."""
-    return log_s + (m - x)
 
 
 @jit
@@ -87,7 +82,7 @@ def _take_labels(x, t, scale, scratch, dx):
     for n in range(t.size):
         label = t[n]
         if 0 <= label < x.shape[1]:
-            loss += w[n] * _nll(s[n], m[n], x[n, label])
+            loss += w[n] * (s[n] + (m[n] - x[n, label]))  # log s + m first would lose the digits of a small loss
             dx[n, label] -= scale * w[n]
         else:
             loss += w[n]
@@ -131,20 +126,15 @@ def _block_of_labels(x, q, scale, scratch, dx):
     """dx = scale · (softmax(x) · sum of q - q) for a few rows of labels q; returns their loss, not divided by D."""
     factor, m, s = scratch[0], scratch[1], scratch[2]
     factor[:] = zero_of(x)
+    C, row = x.shape[1], x.shape[1] * x.itemsize
     for n in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            factor[n] += q[n, c]
-        factor[n] *= scale
+        factor[n] = scale * row_sum(address(q) + n * row, C, scale)
     softmax_block(x, dx, scratch)
     loss = 0.0
     for n in range(x.shape[0]):
-        log_s, row_loss = log(s[n]), zero_of(x)
-        for c in range(x.shape[1]):
-            if q[n, c] != 0:  # a class of probability 0 costs nothing, however impossible its score
-                row_loss += q[n, c] * _nll(log_s, m[n], x[n, c])
-        for c in range(x.shape[1]):
+        loss += cross_entropy_sum(address(q) + n * row, address(x) + n * row, C, m[n], log(s[n]))
+        for c in range(C):
             dx[n, c] -= scale * q[n, c]
-        loss += row_loss
     return loss
 
 

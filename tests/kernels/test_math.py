@@ -5,7 +5,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bench.accuracy import FUNCTIONS, worst
-from fastnn.kernels.cpu import _math
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -45,13 +44,3 @@ def test_the_same_bits_wherever_an_element_stands(name, dtype):
     for i in range(len(x)):
         own(x[i : i + 1], single[i : i + 1])
     assert_array_equal(whole, single)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_row_max(dtype):
-    rng = np.random.default_rng(0)
-    for n in (1, 2, 10, 100, 1001):
-        x = rng.standard_normal(n).astype(dtype)
-        assert _math.row_max(x) == x.max()
-        x[n // 2] = np.nan
-        assert np.isnan(_math.row_max(x))

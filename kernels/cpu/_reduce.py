@@ -1,0 +1,201 @@
+"""Sums and maxima of rows in memory, in vectors, in LLVM IR.
+
+LLVM makes vectors of a sum only where it may reorder it, and then orders it anew wherever it compiles it: in a kernel
+and in its parallel twin, in a helper by itself and in what calls it. Here the order is written down. It depends on the
+number of terms and on the length of vectors, on nothing else.
+"""
+
+import math
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._tile import _I64, _int, _loop, _Vector
+
+_CHAINS = 4  # partial results that are added to in turn, since an addition takes four cycles
+
+
+class _Sums:
+    """Sums of terms(builder, *operands), each term a vector, or two to be multiplied."""
+
+    def __init__(self, terms, count=1):
+        self.terms, self.count = terms, count
+
+    def start(self, v):
+        return [v.zero] * self.count
+
+    def add(self, v, sums, operands):
+        return [
+            v.multiply_add(*term, total) if isinstance(term, tuple) else v.builder.fadd(term, total)
+            for term, total in zip(self.terms(v.builder, *operands), sums, strict=True)
+        ]
+
+    def join(self, v, some, others):
+        return [v.builder.fadd(x, y) for x, y in zip(some, others, strict=True)]
+
+    def finish(self, v, sums):
+        return [v.fold(total, v.builder.fadd) for total in sums]
+
+
+class _Maximum:
+    """The largest element; NaN is passed over, as the instruction does it."""
+
+    count = 1
+
+    def start(self, v):
+        return [ir.Constant(v.type, [-math.inf] * v.lanes)]
+
+    def add(self, v, highest, operands):
+        return self.join(v, highest, operands[:1])
+
+    def join(self, v, some, others):
+        return [v.at_least(some[0], others[0])]
+
+    def finish(self, v, highest):
+        return [v.fold(highest[0], v.at_least)]
+
+
+def _emit(module, name, kind, rows, signature):
+    """The function of addresses of rows, the number of columns, and scalars, whose dtype is that of the rows."""
+    *_, like = signature.args
+    name = f"fastnn_{name}_f{like.bitwidth}"
+    if name in module.globals:
+        return module.globals[name]
+    builder = ir.IRBuilder()
+    v = _Vector(builder, getattr(signature.return_type, "dtype", signature.return_type))
+    row = _Vector(builder, like, v.lanes)
+    scalars = [row.element] * (len(signature.args) - rows - 1)
+    result = ir.LiteralStructType([v.element] * kind.count)
+    function = ir.Function(module, ir.FunctionType(result, [_I64] * (rows + 1) + scalars), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder.position_at_end(function.append_basic_block("entry"))
+    pointers, n = [row.pointer(address) for address in function.args[:rows]], function.args[rows]
+    splats = [row.splat(scalar) for scalar in function.args[rows + 1 :]]
+
+    def add(k, state, mask=None):
+        """The columns from k on, as many as there are lanes."""
+        operands = [row.load(row.at(pointer, k), mask) for pointer in pointers]
+        if row.bits < v.bits:
+            operands = [builder.fpext(operand, v.type) for operand in operands]
+        added = kind.add(v, state, operands + splats)
+        if mask is None:
+            return added
+        return [builder.select(mask, new, old) for new, old in zip(added, state, strict=True)]
+
+    def chains_of(states):
+        size = len(states) // _CHAINS
+        return [states[i : i + size] for i in range(0, len(states), size)]
+
+    def add_in_turn(k, states):
+        result = []
+        for i, chain in enumerate(chains_of(states)):
+            result += add(builder.add(k, _int(i * v.lanes)), chain)
+        return result
+
+    together, whole = (builder.and_(n, _int(-vectors * v.lanes)) for vectors in (_CHAINS, 1))
+    states = _loop(builder, _int(0), together, _CHAINS * v.lanes, kind.start(v) * _CHAINS, add_in_turn)
+    state, *others = chains_of(states)
+    for other in others:
+        state = kind.join(v, state, other)
+    state = _loop(builder, together, whole, v.lanes, state, add)
+    state = add(whole, state, v.first_lanes(builder.sub(n, whole)))
+    builder.ret(cgutils.pack_struct(builder, kind.finish(v, state)))
+    return function
+
+
+def _over_columns(name, kind, rows=1):
+    """How an intrinsic is compiled whose arguments are the addresses of so many rows, their length, and scalars."""
+
+    def code(context, builder, signature, args):
+        result = builder.call(_emit(builder.module, name, kind, rows, signature), args)
+        values = [builder.extract_value(result, i) for i in range(kind.count)]
+        return values[0] if kind.count == 1 else context.make_tuple(builder, signature.return_type, values)
+
+    return code
+
+
+@intrinsic
+def row_max(typing, a, n, like):
+    """The largest of the n elements at address a, of the dtype of `like`, that are not NaN; of none -inf."""
+    return like(types.intp, types.intp, like), _over_columns("row_max", _Maximum())
+
+
+@intrinsic
+def row_sum(typing, a, n, like):
+    """The sum of the elements."""
+    terms = _Sums(lambda builder, a, like: [a])
+    return like(types.intp, types.intp, like), _over_columns("row_sum", terms)
+
+
+@intrinsic
+def row_dot(typing, a, b, n, like):
+    """The sum of a · b."""
+    terms = _Sums(lambda builder, a, b, like: [(a, b)])
+    return like(types.intp, types.intp, types.intp, like), _over_columns("row_dot", terms, 2)
+
+
+@intrinsic
+def wide_sum(typing, a, n, like):
+    """The sum in float64."""
+    terms = _Sums(lambda builder, a, like: [a])
+    return types.float64(types.intp, types.intp, like), _over_columns("wide_sum", terms)
+
+
+@intrinsic
+def sum_of_squares(typing, a, n, like):
+    """The sum of a², in float64."""
+    terms = _Sums(lambda builder, a, like: [(a, a)])
+    return types.float64(types.intp, types.intp, like), _over_columns("sum_of_squares", terms)
+
+
+@intrinsic
+def squared_distance(typing, a, b, n, like):
+    """The sum of (a - b)²."""
+
+    def terms(builder, a, b, like):
+        d = builder.fsub(a, b)
+        return [(d, d)]
+
+    return like(types.intp, types.intp, types.intp, like), _over_columns("squared_distance", _Sums(terms), 2)
+
+
+@intrinsic
+def sums_about(typing, a, n, center):
+    """The sums of a - center, and of its squares."""
+
+    def terms(builder, a, center):
+        d = builder.fsub(a, center)
+        return [d, (d, d)]
+
+    signature = types.UniTuple(center, 2)(types.intp, types.intp, center)
+    return signature, _over_columns("sums_about", _Sums(terms, 2))
+
+
+@intrinsic
+def sums_with(typing, b, a, n, center):
+    """The sums of b, and of b · (a - center)."""
+
+    def terms(builder, b, a, center):
+        return [b, (b, builder.fsub(a, center))]
+
+    signature = types.UniTuple(center, 2)(types.intp, types.intp, types.intp, center)
+    return signature, _over_columns("sums_with", _Sums(terms, 2), 2)
+
+
+@intrinsic
+def cross_entropy_sum(typing, q, x, n, m, log_s):
+    """The sum of q · (log_s + (m - x)); terms where q is 0 are 0, however impossible the score.
+
+    In this order: log_s + m first would lose the digits of a small loss.
+    """
+
+    def terms(builder, q, x, m, log_s):
+        zero = ir.Constant(q.type, None)
+        loss = builder.fmul(q, builder.fadd(log_s, builder.fsub(m, x)))
+        return [builder.select(builder.fcmp_unordered("!=", q, zero), loss, zero)]
+
+    signature = m(types.intp, types.intp, types.intp, m, m)
+    return signature, _over_columns("cross_entropy_sum", _Sums(terms), 2)
