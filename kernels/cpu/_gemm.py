@@ -70,11 +70,13 @@ def _round_up(value, unit):
 
 
 @_inline
-def _packs_a(n, a_row, a_col, alpha):
-    """Where A is transposed; or its rows lie 2 KB · i apart, so that they displace each other from the cache."""
-    stride = (a_row if a_row != 1 else a_col) * itemsize(alpha)
-    transposed = a_col != 1 and n >= TRANSPOSE_A_COLUMNS
-    return transposed or (stride % 2048 == 0 and stride != 0 and n > TILE_VECTORS * lanes(alpha))
+def _packs_a(n, a_col, alpha):
+    """Where A is transposed, and B broad; or A's columns lie 2 KB · i apart, so that they displace each other.
+
+    Rows that far apart do no harm: no tile has as many as the nearest cache keeps side by side.
+    """
+    displaced = a_col * itemsize(alpha) % 2048 == 0 and a_col != 0 and n > TILE_VECTORS * lanes(alpha)
+    return a_col != 1 and (n >= TRANSPOSE_A_COLUMNS or displaced)
 
 
 @_inline
@@ -117,13 +119,13 @@ def _odd_lines(elements, line):
 
 
 @_inline
-def _block_sizes(m, n, depth, a_row, a_col, b_col, alpha):
+def _block_sizes(m, n, depth, a_col, b_col, alpha):
     """Bytes of scratch memory for a block of A, one of B, and columns for `dots`."""
     size, panel = itemsize(alpha), TILE_VECTORS * lanes(alpha)
     _, block_depth = _depths(n, depth, alpha)
     a_bytes, b_bytes = 0, 0
     dots_bytes = _dot_columns(m, n, depth, a_col, alpha) * _odd_lines(depth, _ALIGNMENT // size) * size
-    if _packs_a(n, a_row, a_col, alpha):
+    if _packs_a(n, a_col, alpha):
         padding = 2 * _ALIGNMENT // size
         a_bytes = (block_depth + padding) * _round_up(min(m, BLOCK_A_ROWS + 2), lanes(alpha)) * size
     if _packs_b(m, b_col):
@@ -139,24 +141,29 @@ def _turned_size(m, n, alpha):
 
 
 @_inline
-def _is_turned(m, n, a_row, a_col, b_col, alpha):
-    """Whether Cᵀ = Bᵀ · Aᵀ is computed, then transposed; the sums are the same.
+def _turned_columns(m, n, depth, a_row, a_col, b_col, alpha):
+    """How many columns, the last ones, are computed as Cᵀ = Bᵀ · Aᵀ, then transposed; the sums are the same.
 
-    That is done for dW = xᵀ · dout of few columns: rows of 50 use 78 % of four vectors of float32, columns of 784 fill
-    theirs.
+    That is done for dW = xᵀ · dout where its columns would leave many lanes idle, as rows of m elements do not: for the
+    few beyond whole vectors, as of 50 or 100, where A stays in the cache to be read twice; else for all.
     """
-    vector = lanes(alpha)
-    fills = m >= 2 * vector and n >= _LEAST_HEIGHT and 12 * (_round_up(n, vector) - n) > n
+    vector, left = lanes(alpha), n % lanes(alpha)
+    wastes = m >= 2 * vector and n >= _LEAST_HEIGHT and 12 * (_round_up(n, vector) - n) > n
     distinct = a_col * itemsize(alpha) % 2048 != 0  # rows 2 KB · i apart displace each other from the cache
-    return a_row == 1 and b_col == 1 and fills and distinct and _turned_size(m, n, alpha)[1] <= TURNED_BYTES
+    splits = n > TILE_VECTORS * vector and left <= vector // 4 and m * depth * itemsize(alpha) <= BLOCK_B_BYTES
+    columns = max(left, _LEAST_HEIGHT) if splits else n
+    turns = a_row == 1 and b_col == 1 and wastes and distinct and _turned_size(m, columns, alpha)[1] <= TURNED_BYTES
+    return columns if turns else 0
 
 
 @_inline
-def scratch_bytes(m, n, depth, a_row, a_col, b_col, alpha):
+def scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, alpha):
     """Scratch memory that `product` needs for these arguments; never more than SCRATCH_BYTES."""
-    needed = sum(_block_sizes(m, n, depth, a_row, a_col, b_col, alpha))
-    if _is_turned(m, n, a_row, a_col, b_col, alpha):
-        needed = max(needed, _turned_size(m, n, alpha)[1] + sum(_block_sizes(n, m, depth, b_col, a_col, a_row, alpha)))
+    needed = sum(_block_sizes(m, n, depth, a_col, b_col, alpha))
+    turned = _turned_columns(m, n, depth, a_row, a_col, b_col, alpha)
+    if turned > 0:
+        blocks = sum(_block_sizes(turned, m, depth, b_row, a_row, alpha))
+        needed = max(needed, _turned_size(m, turned, alpha)[1] + blocks)
     return needed + _ALIGNMENT if needed > 0 else 0
 
 
@@ -188,16 +195,10 @@ def _turn(to, to_row, source, source_row, m, n, alpha):
 
 @_inline
 def _pack_a(to, a, a_row, a_col, rows, depth, alpha):
-    """Copy a block of A by rows; the distance from row to row of the copy.
-
-    By memcpy, because loops over elements keep Numba's index checks and are not vectorised.
-    """
+    """Copy a block of A by rows; the distance from row to row of the copy."""
     size = itemsize(alpha)
     row = _odd_lines(depth, _ALIGNMENT // size)
-    if a_col == 1:
-        for i in range(rows):
-            copy_bytes(to + i * row * size, a + i * a_row * size, depth * size)
-    elif a_row == 1:
+    if a_row == 1:
         _transpose(to, row, a, a_col, depth, rows, alpha)
     else:
         for i in range(rows):
@@ -289,75 +290,77 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     a, b, c, v, scratch: addresses; the strides count elements. v: the bias, or with row stride v_row a matrix like C.
     alpha: 1 for all endings but STORE and UPDATE; its dtype is that of all.
     """
-    size, panel = itemsize(alpha), TILE_VECTORS * lanes(alpha)
-    scratch, to, to_row = _round_up(scratch, _ALIGNMENT), c, c_row
-    is_turned = ending == STORE and _is_turned(m, n, a_row, a_col, b_col, alpha)
-    if is_turned:
-        c, (c_row, turned_bytes) = scratch, _turned_size(m, n, alpha)
-        scratch += turned_bytes
-        m, n, a, a_row, a_col, b, b_row, b_col = n, m, b, b_col, b_row, a, a_col, a_row
-    pack_a, pack_b = _packs_a(n, a_row, a_col, alpha), _packs_b(m, b_col)
-    tile_depth, block_depth = _depths(n, depth, alpha)
-    a_bytes, b_bytes, _ = _block_sizes(m, n, depth, a_row, a_col, b_col, alpha)
-    a_block, b_block, dots_block = scratch, scratch + a_bytes, scratch + a_bytes + b_bytes
-    block_columns, panel_bytes = BLOCK_B_ROW_BYTES // size, block_depth * panel * size
-    dot_columns, dots_row = _dot_columns(m, n, depth, a_col, alpha), _odd_lines(depth, _ALIGNMENT // size)
-    if dot_columns > 0:
-        b_0 = b + (n - dot_columns) * b_col * size
-        _pack_columns(dots_block, dots_row, b_0, b_row, b_col, depth, dot_columns, alpha)
-    for j0 in range(0, n, block_columns):
-        columns = min(block_columns, n - j0)
-        tiled = min(columns, n - dot_columns - j0)
-        for k0 in range(0, max(depth, 1), block_depth):
-            kc = min(block_depth, depth - k0)
-            if pack_b:
-                b_0 = b + (k0 * b_row + j0 * b_col) * size
-                _pack_b(b_block, b_0, b_row, b_col, kc, tiled, panel_bytes, alpha)
-            for block in range(_a_blocks(m)):
-                i0 = block * BLOCK_A_ROWS
-                rows = m - i0 if block == _a_blocks(m) - 1 else BLOCK_A_ROWS
-                if k0 == 0 and tiled < columns:  # first, because that brings A nearer, row by row
-                    a_0, j = a + i0 * a_row * size, j0 + tiled
-                    c_j, floor = c + (i0 * c_row + j) * size, _floor(ending, True, alpha)
-                    start, start_row = _start(ending, c_j, c_row, v + j * size, alpha)
-                    for i in range(0, rows, DOT_ROWS):
-                        dots(
-                            columns - tiled, rows - i, depth, a_0 + i * a_row * size, a_row, dots_block, dots_row,
-                            c_j + i * c_row * size, c_row, start + i * start_row * size, start_row, alpha, floor,
-                        )  # fmt: skip
-                a_0, a_0_row, a_0_col = a + (i0 * a_row + k0 * a_col) * size, a_row, a_col
-                if pack_a:
-                    a_0_row, a_0_col = _pack_a(a_block, a_0, a_row, a_col, rows, kc, alpha), 1
-                    a_0 = a_block
-                # Tiles of equal height, or one row more: a last tile of few rows would be slow.
-                # Row by row of tiles, each of the whole depth: A comes from far once, C stays in the nearest cache.
-                tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-                height, taller = rows // tiles, rows % tiles
-                i = 0
-                for number in range(tiles):
-                    h = height + 1 if number < taller else height
-                    j, b_j, b_j_row = 0, b + (k0 * b_row + j0) * size, b_row
-                    if pack_b:
-                        b_j, b_j_row = b_block, panel
-                    while j < tiled:
-                        width = _breadth(tiled - j, alpha)
-                        if m == 1 and not pack_b:
-                            width = min(WIDE * lanes(alpha), tiled - j)
-                        c_ij, v_j = c + ((i0 + i) * c_row + j0 + j) * size, v + (j0 + j) * size
-                        for k in range(0, max(kc, 1), tile_depth):
-                            start, start_row = _start(ending if k0 + k == 0 else UPDATE, c_ij, c_row, v_j, alpha)
-                            tile(
-                                h, width, min(tile_depth, kc - k),
-                                a_0 + (i * a_0_row + k * a_0_col) * size, a_0_row, a_0_col,
-                                b_j + k * b_j_row * size, b_j_row, c_ij, c_row, start, start_row,
-                                alpha, _floor(ending, k0 + k + tile_depth >= depth, alpha),
+    size, panel, scratch = itemsize(alpha), TILE_VECTORS * lanes(alpha), _round_up(scratch, _ALIGNMENT)
+    turned = _turned_columns(m, n, depth, a_row, a_col, b_col, alpha) if ending == STORE else 0
+    n -= turned
+    to, to_row = c + n * size, c_row
+    for is_turned in range(2 if turned > 0 else 1):
+        if is_turned:
+            a, a_row, a_col, b, b_row, b_col = b + n * b_col * size, b_col, b_row, a, a_col, a_row
+            c, (c_row, turned_bytes) = scratch, _turned_size(m, turned, alpha)
+            m, n, scratch = turned, m, scratch + turned_bytes
+        pack_a, pack_b = _packs_a(n, a_col, alpha), _packs_b(m, b_col)
+        tile_depth, block_depth = _depths(n, depth, alpha)
+        a_bytes, b_bytes, _ = _block_sizes(m, n, depth, a_col, b_col, alpha)
+        a_block, b_block, dots_block = scratch, scratch + a_bytes, scratch + a_bytes + b_bytes
+        block_columns, panel_bytes = BLOCK_B_ROW_BYTES // size, block_depth * panel * size
+        dot_columns, dots_row = _dot_columns(m, n, depth, a_col, alpha), _odd_lines(depth, _ALIGNMENT // size)
+        if dot_columns > 0:
+            b_0 = b + (n - dot_columns) * b_col * size
+            _pack_columns(dots_block, dots_row, b_0, b_row, b_col, depth, dot_columns, alpha)
+        for j0 in range(0, n, block_columns):
+            columns = min(block_columns, n - j0)
+            tiled = min(columns, n - dot_columns - j0)
+            for k0 in range(0, max(depth, 1), block_depth):
+                kc = min(block_depth, depth - k0)
+                if pack_b:
+                    b_0 = b + (k0 * b_row + j0 * b_col) * size
+                    _pack_b(b_block, b_0, b_row, b_col, kc, tiled, panel_bytes, alpha)
+                for block in range(_a_blocks(m)):
+                    i0 = block * BLOCK_A_ROWS
+                    rows = m - i0 if block == _a_blocks(m) - 1 else BLOCK_A_ROWS
+                    if k0 == 0 and tiled < columns:  # first, because that brings A nearer, row by row
+                        a_0, j = a + i0 * a_row * size, j0 + tiled
+                        c_j, floor = c + (i0 * c_row + j) * size, _floor(ending, True, alpha)
+                        start, start_row = _start(ending, c_j, c_row, v + j * size, alpha)
+                        for i in range(0, rows, DOT_ROWS):
+                            dots(
+                                columns - tiled, rows - i, depth, a_0 + i * a_row * size, a_row, dots_block, dots_row,
+                                c_j + i * c_row * size, c_row, start + i * start_row * size, start_row, alpha, floor,
                             )  # fmt: skip
-                        j, b_j = j + width, b_j + (panel_bytes if pack_b else width * size)
-                    i += h
-                if k0 + kc == depth and ending >= BIAS_SIGMOID:
-                    at = (i0 * c_row + j0) * size
-                    _activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, alpha)
-    if is_turned:
+                    a_0, a_0_row, a_0_col = a + (i0 * a_row + k0 * a_col) * size, a_row, a_col
+                    if pack_a:
+                        a_0_row, a_0_col = _pack_a(a_block, a_0, a_row, a_col, rows, kc, alpha), 1
+                        a_0 = a_block
+                    # Tiles of equal height, or one row more: a last tile of few rows would be slow.
+                    # Row by row of tiles, each of the whole depth: A comes from far once, C stays in the nearest cache.
+                    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
+                    height, taller = rows // tiles, rows % tiles
+                    i = 0
+                    for number in range(tiles):
+                        h = height + 1 if number < taller else height
+                        j, b_j, b_j_row = 0, b + (k0 * b_row + j0) * size, b_row
+                        if pack_b:
+                            b_j, b_j_row = b_block, panel
+                        while j < tiled:
+                            width = _breadth(tiled - j, alpha)
+                            if m == 1 and not pack_b:
+                                width = min(WIDE * lanes(alpha), tiled - j)
+                            c_ij, v_j = c + ((i0 + i) * c_row + j0 + j) * size, v + (j0 + j) * size
+                            for k in range(0, max(kc, 1), tile_depth):
+                                start, start_row = _start(ending if k0 + k == 0 else UPDATE, c_ij, c_row, v_j, alpha)
+                                tile(
+                                    h, width, min(tile_depth, kc - k),
+                                    a_0 + (i * a_0_row + k * a_0_col) * size, a_0_row, a_0_col,
+                                    b_j + k * b_j_row * size, b_j_row, c_ij, c_row, start, start_row,
+                                    alpha, _floor(ending, k0 + k + tile_depth >= depth, alpha),
+                                )  # fmt: skip
+                            j, b_j = j + width, b_j + (panel_bytes if pack_b else width * size)
+                        i += h
+                    if k0 + kc == depth and ending >= BIAS_SIGMOID:
+                        at = (i0 * c_row + j0) * size
+                        _activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, alpha)
+    if turned > 0:
         _turn(to, to_row, c, c_row, m, n, alpha)
 
 

@@ -84,7 +84,7 @@ def _multiply(engine, a, b, v, c, form, threads):
         i, i_end = share_of(m, 1, part // column_parts, row_parts)
         j, j_end = share_of(n, panel, part % column_parts, column_parts)
         rows, columns = i_end - i, j_end - j
-        scratch = np.empty(scratch_bytes(rows, columns, depth, a_row, a_col, b_col, alpha), np.uint8)
+        scratch = np.empty(scratch_bytes(rows, columns, depth, a_row, a_col, b_row, b_col, alpha), np.uint8)
         a_i, b_j = a_0 + i * a_row * size, b_0 + j * b_col * size
         c_ij, v_ij = c_0 + (i * c_row + j) * size, v_0 + (i * v_row + j) * size
         call(
@@ -95,7 +95,7 @@ def _multiply(engine, a, b, v, c, form, threads):
         if sums > 0:  # by the same engine, as a row of ones times B
             j, j_end = share_of(sums, panel, part, parts)
             columns, b_j, v_j = j_end - j, sum_0 + j * sum_col * size, v_0 + j * size
-            scratch = np.empty(scratch_bytes(1, columns, depth, 0, 0, sum_col, alpha), np.uint8)
+            scratch = np.empty(scratch_bytes(1, columns, depth, 0, 0, sum_row, sum_col, alpha), np.uint8)
             call(
                 engine, 1, columns, depth, one_element(alpha), 0, 0, b_j, sum_row, sum_col,
                 v_j, columns, STORE, 0, 0, scratch.ctypes.data, alpha,

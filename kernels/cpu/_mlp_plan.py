@@ -86,6 +86,13 @@ def padded(features, size):
 
 
 @jit
+def _whole_lines(features, size):
+    """Distance between rows of gathered x, where vectors begin with a line of the cache: an odd number of lines."""
+    line = LINE_BYTES // size
+    return ((features + line - 1) // line | 1) * line
+
+
+@jit
 def parts_of(pointer, length):
     """The table at an address: its first row, and the stages."""
     table = carray(pointer, (length, COLUMNS))
@@ -123,7 +130,7 @@ def half_of_x(stages, half, x, order, gathered, n, one):
     begin, end = (0, middle) if half == 0 else (middle, features)
     if order == 0:
         return begin, end, x + begin * size, features
-    return begin, end, gathered + half * n * padded(middle, size) * size, padded(end - begin, size)
+    return begin, end, gathered + half * n * _whole_lines(middle, size) * size, _whole_lines(end - begin, size)
 
 
 @jit
@@ -132,7 +139,8 @@ def memory_of(head, stages, n, one):
     last, work, size = stages[stages.shape[0] - 1], head[WORK], itemsize(one)
     outputs = n * (last[BEFORE] + last[WIDTH]) * size
     losses = work + 2 * outputs
-    return work, work + outputs, losses, losses + n * size, losses + 2 * n * size
+    gathered = (losses + 2 * n * size + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES
+    return work, work + outputs, losses, losses + n * size, gathered
 
 
 @jit

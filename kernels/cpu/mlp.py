@@ -70,14 +70,15 @@ class Workspace(NamedTuple):
 def mlp_workspace(plan, batch_size, dtype):
     """Memory in which `mlp_train` keeps a batch's activations and gradients, for batches up to batch_size."""
     dtype, stages = np.dtype(dtype), plan.table[1:]
-    per_sample = 2 * int(stages[:, WIDTH].sum()) + 2 + int(stages[0, IN]) + 2 * LINE_BYTES // dtype.itemsize
+    line = LINE_BYTES // dtype.itemsize
+    per_sample = 2 * int(stages[:, WIDTH].sum()) + 2 + int(stages[0, IN]) + 4 * line
     squares = np.zeros(int(stages[:, IN].sum()) + len(stages))
     functions = {
         ROWS_PASS: compiled_rows_pass(dtype.char),
         WEIGHTS_PASS: compiled_weights_pass(dtype.char),
         GRADIENT: compiled_activation_gradient(dtype.char),
     }
-    table, memory = _memory(plan, functions, np.empty(per_sample * batch_size, dtype))
+    table, memory = _memory(plan, functions, np.empty(per_sample * batch_size + line, dtype))
     train, alone_rows = _compiled_train(dtype.char).address, PARALLEL_ABOVE // (3 * plan.work)
     at_once, kept = step_at_once(train, table, squares, dtype, alone_rows, batch_size)
     return Workspace(table, squares, (*memory, kept), at_once)

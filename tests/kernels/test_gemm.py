@@ -32,8 +32,8 @@ GUARD = 0xA5  # as bytes of a float: no NaN, and nothing that arithmetic would l
 
 
 @numba.njit
-def scratch_bytes(m, n, depth, a_row, a_col, b_col, alpha):
-    return _gemm.scratch_bytes(m, n, depth, a_row, a_col, b_col, alpha)
+def scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, alpha):
+    return _gemm.scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, alpha)
 
 
 def element_strides(a):
@@ -44,7 +44,7 @@ def product(a, b, c, ending, v=None, alpha=1.0):
     """Call the compiled product on arrays as they lie, with as much scratch memory as it asks for and no byte more."""
     (m, n), depth, dtype = c.shape, a.shape[1], c.dtype
     (a_row, a_col), (b_row, b_col), (c_row, _) = element_strides(a), element_strides(b), element_strides(c)
-    need = scratch_bytes(m, n, depth, a_row, a_col, b_col, dtype.type(alpha))
+    need = scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, dtype.type(alpha))
     assert need <= _gemm.SCRATCH_BYTES <= 2 << 20
     scratch = np.full(need + 256, GUARD, np.uint8)
     v_row = element_strides(v)[0] if v is not None and v.ndim == 2 else 0
@@ -203,6 +203,17 @@ def test_strides_that_are_powers_of_two(dtype, layout):
     c = np.full((150, 256), np.nan, dtype)
     product(a, b, c, STORE)
     close(c, *expected(a, b, c, STORE, None, 1.0), 1024)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [20, 50])
+def test_few_columns_of_a_matrix_whose_rows_lie_a_power_of_two_apart(columns, dtype):
+    """By columns of C, with columns of B copied, in as much scratch memory as was asked for."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((100, 400)).astype(dtype).T, rng.standard_normal((100, 512)).astype(dtype)[:, :columns]
+    c = np.full((400, columns), np.nan, dtype)
+    product(a, b, c, STORE)
+    close(c, *expected(a, b, c, STORE, None, 1.0), 100)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
