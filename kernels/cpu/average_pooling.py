@@ -4,55 +4,86 @@ out[.., i, j] = sum over k < pool_h, l < pool_w of x[.., i · stride + k - pad, 
 dx = each element's share of the dout of all windows it lies in
 
 x, dx: (N, C, H, W); out, dout: (N, C, OH, OW); contiguous, of one dtype, which sums accumulate in. Padding counts as
-zeros.
+zeros. A row of windows at a time, and of all its windows one element after the other: loops run over windows.
 """
 
+import numpy as np
 from numba import prange
 
-from ._jit import cpu_kernel
+from ._jit import cpu_kernel, jit
 
 
-@cpu_kernel(parallel_above=20_000)
-def _forward(x, pool_h, pool_w, stride, pad, out):
-    _, H, W = x.shape
+@jit
+def _inside(tap, size, stride, pad, count):
+    """Of `count` windows the first whose element number `tap` is no padding, and the first after those."""
+    return max(0, (pad - tap + stride - 1) // stride), min(count, (size - 1 + pad - tap) // stride + 1)
+
+
+# Elements are addressed by unsigned numbers: see max_pooling.py. A stride that is known makes vectors.
+
+
+@jit
+def _add_windows(x, start, stride, out, first, end):
+    """out[j] += x[start + (j - first) · stride]"""
+    n = np.uintp(max(0, end - first))
+    first, start, stride = np.uintp(first), np.uintp(start), np.uintp(stride)
+    if stride == 1:
+        for j in range(n):
+            out[first + j] += x[start + j]
+    elif stride == 2:
+        for j in range(n):
+            out[first + j] += x[start + j + j]
+    else:
+        for j in range(n):
+            out[first + j] += x[start + j * stride]
+
+
+@jit
+def _add_to_windows(dout, share, first, end, dx, start, stride):
+    """dx[start + (j - first) · stride] += share · dout[j]"""
+    n = np.uintp(max(0, end - first))
+    first, start, stride = np.uintp(first), np.uintp(start), np.uintp(stride)
+    for j in range(n):
+        dx[start + j * stride] += share * dout[first + j]
+
+
+@cpu_kernel(parallel_above=20_000, flat=True)
+def _forward(x, H, W, pool_h, pool_w, stride, pad, OH, OW, out):
     share = x.dtype.type(1 / (pool_h * pool_w))
-    for plane in prange(x.shape[0]):
-        for i in range(out.shape[1]):
-            top = i * stride - pad
-            for j in range(out.shape[2]):
-                left = j * stride - pad
-                total = x.dtype.type(0)
-                for k in range(max(0, -top), min(pool_h, H - top)):
-                    for l in range(max(0, -left), min(pool_w, W - left)):
-                        total += x[plane, top + k, left + l]
-                out[plane, i, j] = total * share
+    for plane in prange(out.size // (OH * OW)):
+        plane = np.intp(plane)
+        for i in range(OH):
+            row, top = (plane * OH + i) * OW, i * stride - pad
+            for j in range(row, row + OW):
+                out[np.uintp(j)] = 0
+            for k in range(max(0, -top), min(pool_h, H - top)):
+                for l in range(pool_w):
+                    first, end = _inside(l, W, stride, pad, OW)
+                    start = (plane * H + top + k) * W + first * stride + l - pad
+                    _add_windows(x, start, stride, out, row + first, row + end)
+            for j in range(row, row + OW):
+                out[np.uintp(j)] *= share
 
 
-@cpu_kernel(parallel_above=10_000)
-def _backward(dout, pool_h, pool_w, stride, pad, dx):
-    _, H, W = dx.shape
+@cpu_kernel(parallel_above=10_000, flat=True)
+def _backward(dout, H, W, pool_h, pool_w, stride, pad, OH, OW, dx):
     share = dx.dtype.type(1 / (pool_h * pool_w))
-    for plane in prange(dx.shape[0]):
-        for i in range(H):
-            for j in range(W):
-                dx[plane, i, j] = 0
-        for i in range(dout.shape[1]):
-            top = i * stride - pad
-            for j in range(dout.shape[2]):
-                left = j * stride - pad
-                d = dout[plane, i, j] * share
-                for k in range(max(0, -top), min(pool_h, H - top)):
-                    for l in range(max(0, -left), min(pool_w, W - left)):
-                        dx[plane, top + k, left + l] += d
-
-
-def _planes(a):
-    return a.reshape(-1, *a.shape[2:])
+    for plane in prange(dx.size // (H * W)):
+        plane = np.intp(plane)
+        for j in range(plane * H * W, (plane + 1) * H * W):
+            dx[np.uintp(j)] = 0
+        for i in range(OH):
+            row, top = (plane * OH + i) * OW, i * stride - pad
+            for k in range(max(0, -top), min(pool_h, H - top)):
+                for l in range(pool_w):
+                    first, end = _inside(l, W, stride, pad, OW)
+                    start = (plane * H + top + k) * W + first * stride + l - pad
+                    _add_to_windows(dout, share, row + first, row + end, dx, start, stride)
 
 
 def average_pooling_forward(x, pool_h, pool_w, stride, pad, out):
-    _forward(_planes(x), pool_h, pool_w, stride, pad, _planes(out))
+    _forward(x, *x.shape[2:], pool_h, pool_w, stride, pad, *out.shape[2:], out)
 
 
 def average_pooling_backward(dout, pool_h, pool_w, stride, pad, dx):
-    _backward(_planes(dout), pool_h, pool_w, stride, pad, _planes(dx))
+    _backward(dout, *dx.shape[2:], pool_h, pool_w, stride, pad, *dout.shape[2:], dx)
