@@ -1,6 +1,7 @@
 """scikit-learn estimators on the compiled training step: `MLPClassifier`, `MLPRegressor`. Needs scikit-learn."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -14,18 +15,20 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from ._arrays import Array
 from .compiled import CompiledPrediction, CompiledStep, compile
+from .kernels import get_num_threads
 from .layers import Affine, LogSoftmax, MeanSquaredError, Relu, Sigmoid, SoftmaxWithLoss, Tanh
 from .models import Network, Parameters
 from .optimizer import Adam, Momentum, Nesterov, Optimizer
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
+_THREADS_FROM = 1 << 20  # elements: less is looked through for NaN by one
 _ACTIVATIONS = {"relu": Relu, "logistic": Sigmoid, "tanh": Tanh, "identity": None}
 _CHOICES = {
     "activation": tuple(_ACTIVATIONS),
@@ -50,6 +53,19 @@ class _Nesterov(Nesterov):
 
     def _row(self, t: int) -> tuple[float, ...]:
         return (*super()._row(t)[:-2], self.momentum, self.lr)
+
+
+def _is_finite(X: Array) -> bool:
+    """Whether the sum of X is, as it mostly is where all of X is. On all threads, where scikit-learn takes one."""
+
+    def is_finite(part: Array) -> bool:
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(part.sum()))
+
+    if X.size < _THREADS_FROM or (threads := get_num_threads()) == 1:
+        return is_finite(X)
+    with ThreadPoolExecutor(threads) as pool:
+        return all(pool.map(is_finite, np.array_split(X, threads)))
 
 
 class _MLP(BaseEstimator):
@@ -133,8 +149,11 @@ class _MLP(BaseEstimator):
     def _fit(self, X: Any, y: Any, anew: bool, epochs: int) -> Any:
         self._check_parameters()
         X, y = validate_data(
-            self, X, y, reset=anew, dtype=(np.float64, np.float32), order="C", multi_output=True, y_numeric=False
-        )
+            self, X, y, reset=anew, dtype=(np.float64, np.float32), order="C", multi_output=True, y_numeric=False,
+            ensure_all_finite=False,
+        )  # fmt: skip
+        if not _is_finite(X):
+            assert_all_finite(X, estimator_name=type(self).__name__, input_name="X")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         t, outputs = self._targets(y, X.dtype, anew)

@@ -196,6 +196,18 @@ def test_wrong_calls_are_named():
         MLPRegressor(solver="sgd", learning_rate_init=1e10, max_iter=30).fit(*diabetes())
 
 
+@pytest.mark.parametrize("value, words", [(np.nan, "NaN"), (-np.inf, "infinity")])
+@pytest.mark.parametrize("row", [0, 75, -1])
+def test_every_thread_finds_what_is_not_finite(monkeypatch, row, value, words):
+    monkeypatch.setattr("fastnn.estimators._THREADS_FROM", 0)
+    x, t = iris()
+    clf = MLPClassifier(max_iter=1).fit(x, t)
+    x[row, 1] = value
+    with pytest.raises(ValueError, match=f"Input X contains {words}"):
+        clf.fit(x, t)
+    assert np.isfinite(clf.coefs_[0]).all()
+
+
 def test_without_scikit_learn_fastnn_works_and_says_what_it_needs():
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
