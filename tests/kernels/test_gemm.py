@@ -169,6 +169,7 @@ layouts = st.sampled_from(["rows", "columns", "strided"])
 @example(71, 50, 600, "float64", STORE, "columns", "rows", False, 0)
 @example(10, 50, 784, "float32", BIAS_RELU, "rows", "rows", True, 0)  # the last columns by dots
 @example(219, 50, 1100, "float64", UPDATE, "rows", "columns", False, 0)
+@example(410, 50, 600, "float32", STORE, "rows", "rows", True, 0)  # where a narrow B is copied
 @example(7, 1, 2048, "float32", BIAS_SIGMOID, "rows", "strided", False, 0)
 @example(130, 1057, 300, "float32", SIGMOID_GRADIENT, "rows", "rows", True, 0)  # in a block of their own
 def test_every_size_layout_and_ending(m, n, depth, dtype, ending, a_layout, b_layout, poison, seed):
