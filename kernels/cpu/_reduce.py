@@ -51,14 +51,14 @@ class _Maximum:
         return self.join(v, highest, operands[:1])
 
     def join(self, v, some, others):
-        return [v.at_least(some[0], others[0])]
+        return [v.at_least(x, y) for x, y in zip(some, others, strict=True)]
 
     def finish(self, v, highest):
         return [v.fold(highest[0], v.at_least)]
 
 
 def _emit(module, name, kind, rows, signature):
-    """The function of addresses of rows, the number of columns, and scalars, whose dtype is that of the rows."""
+    """The function of addresses of rows, the number of columns, of planes and from plane to plane, and scalars."""
     *_, like = signature.args
     name = f"fastnn_{name}_f{like.bitwidth}"
     if name in module.globals:
@@ -66,16 +66,18 @@ def _emit(module, name, kind, rows, signature):
     builder = ir.IRBuilder()
     v = _Vector(builder, getattr(signature.return_type, "dtype", signature.return_type))
     row = _Vector(builder, like, v.lanes)
-    scalars = [row.element] * (len(signature.args) - rows - 1)
+    scalars = [row.element] * sum(arg == like for arg in signature.args)
     result = ir.LiteralStructType([v.element] * kind.count)
-    function = ir.Function(module, ir.FunctionType(result, [_I64] * (rows + 1) + scalars), name)
+    function = ir.Function(module, ir.FunctionType(result, [_I64] * (rows + 3) + scalars), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     builder.position_at_end(function.append_basic_block("entry"))
-    pointers, n = [row.pointer(address) for address in function.args[:rows]], function.args[rows]
-    splats = [row.splat(scalar) for scalar in function.args[rows + 1 :]]
+    n, planes, step = function.args[rows : rows + 3]
+    splats = [row.splat(scalar) for scalar in function.args[rows + 3 :]]
+    together, whole = (builder.and_(n, _int(-vectors * v.lanes)) for vectors in (_CHAINS, 1))
+    after = v.first_lanes(builder.sub(n, whole))
 
-    def add(k, state, mask=None):
+    def add(pointers, k, state, mask=None):
         """The columns from k on, as many as there are lanes."""
         operands = [row.load(row.at(pointer, k), mask) for pointer in pointers]
         if row.bits < v.bits:
@@ -85,31 +87,39 @@ def _emit(module, name, kind, rows, signature):
             return added
         return [builder.select(mask, new, old) for new, old in zip(added, state, strict=True)]
 
-    def chains_of(states):
+    def add_plane(_, values):
+        pointers, states = values[:rows], values[rows:]
         size = len(states) // _CHAINS
-        return [states[i : i + size] for i in range(0, len(states), size)]
 
-    def add_in_turn(k, states):
-        result = []
-        for i, chain in enumerate(chains_of(states)):
-            result += add(builder.add(k, _int(i * v.lanes)), chain)
-        return result
+        def in_turn(k, states):
+            result = []
+            for i in range(_CHAINS):
+                result += add(pointers, builder.add(k, _int(i * v.lanes)), states[i * size : (i + 1) * size])
+            return result
 
-    together, whole = (builder.and_(n, _int(-vectors * v.lanes)) for vectors in (_CHAINS, 1))
-    states = _loop(builder, _int(0), together, _CHAINS * v.lanes, kind.start(v) * _CHAINS, add_in_turn)
-    state, *others = chains_of(states)
-    for other in others:
-        state = kind.join(v, state, other)
-    state = _loop(builder, together, whole, v.lanes, state, add)
-    state = add(whole, state, v.first_lanes(builder.sub(n, whole)))
-    builder.ret(cgutils.pack_struct(builder, kind.finish(v, state)))
+        states = _loop(builder, _int(0), together, _CHAINS * v.lanes, states, in_turn)
+        first = _loop(builder, together, whole, v.lanes, states[:size], lambda k, state: add(pointers, k, state))
+        first = add(pointers, whole, first, after)
+        return [*(row.at(pointer, step) for pointer in pointers), *first, *states[size:]]
+
+    pointers = [row.pointer(address) for address in function.args[:rows]]
+    states = _loop(builder, _int(0), planes, 1, pointers + kind.start(v) * _CHAINS, add_plane)[rows:]
+    while len(states) > len(kind.start(v)):
+        half = len(states) // 2
+        states = kind.join(v, states[:half], states[half:])
+    builder.ret(cgutils.pack_struct(builder, kind.finish(v, states)))
     return function
 
 
-def _over_columns(name, kind, rows=1):
-    """How an intrinsic is compiled whose arguments are the addresses of so many rows, their length, and scalars."""
+def _over_columns(name, kind, rows=1, of_planes=False):
+    """How an intrinsic is compiled: of addresses of so many rows, their length, and scalars.
+
+    of_planes: between these the number of planes that such rows lie in, and how many elements from one to the next.
+    """
 
     def code(context, builder, signature, args):
+        if not of_planes:
+            args = [*args[: rows + 1], _int(1), _int(0), *args[rows + 1 :]]
         result = builder.call(_emit(builder.module, name, kind, rows, signature), args)
         values = [builder.extract_value(result, i) for i in range(kind.count)]
         return values[0] if kind.count == 1 else context.make_tuple(builder, signature.return_type, values)
@@ -162,27 +172,37 @@ def squared_distance(typing, a, b, n, like):
     return like(types.intp, types.intp, types.intp, like), _over_columns("squared_distance", _Sums(terms), 2)
 
 
+# Of planes: `planes` rows, `step` elements from one to the next.
+
+
 @intrinsic
-def sums_about(typing, a, n, center):
+def plane_sum(typing, a, n, planes, step, like):
+    """The sum of the elements."""
+    terms = _Sums(lambda builder, a, like: [a])
+    return like(*[types.intp] * 4, like), _over_columns("row_sum", terms, of_planes=True)
+
+
+@intrinsic
+def sums_about(typing, a, n, planes, step, center):
     """The sums of a - center, and of its squares."""
 
     def terms(builder, a, center):
         d = builder.fsub(a, center)
         return [d, (d, d)]
 
-    signature = types.UniTuple(center, 2)(types.intp, types.intp, center)
-    return signature, _over_columns("sums_about", _Sums(terms, 2))
+    signature = types.UniTuple(center, 2)(*[types.intp] * 4, center)
+    return signature, _over_columns("sums_about", _Sums(terms, 2), of_planes=True)
 
 
 @intrinsic
-def sums_with(typing, b, a, n, center):
+def sums_with(typing, b, a, n, planes, step, center):
     """The sums of b, and of b · (a - center)."""
 
     def terms(builder, b, a, center):
         return [b, (b, builder.fsub(a, center))]
 
-    signature = types.UniTuple(center, 2)(types.intp, types.intp, types.intp, center)
-    return signature, _over_columns("sums_with", _Sums(terms, 2), 2)
+    signature = types.UniTuple(center, 2)(*[types.intp] * 5, center)
+    return signature, _over_columns("sums_with", _Sums(terms, 2), 2, of_planes=True)
 
 
 @intrinsic

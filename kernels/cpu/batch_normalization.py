@@ -4,21 +4,22 @@ out = gamma · (x - mean) / sqrt(var + eps) + beta      mean, var: of each chann
 dbeta = sum of dout      dgamma = sum of dout · (x - mean) / sqrt(var + eps)
 dx = gamma / sqrt(var + eps) · (dout - dbeta / M - (x - mean) / sqrt(var + eps) · dgamma / M)      M: values a channel
 
-x, out, dout, dx: (N, C) or (N, C, P), contiguous; the others (C,); all of one dtype. In it a block of rows, or the P
-places of a sample, are summed; these sums are combined in float64 (Chan, Golub, LeVeque 1979). Inference takes mean and
-var as they are given. Ioffe, Szegedy, arXiv:1502.03167.
+x, out, dout, dx: (N, C) or (N, C, P), contiguous; the others (C,); all of one dtype. In it a block of rows, or the
+places of some samples, are summed; these sums are combined in float64 (Chan, Golub, LeVeque 1979). Inference takes mean
+and var as they are given. Ioffe, Szegedy, arXiv:1502.03167.
 """
 
 import numpy as np
 from numba import prange
 
 from ._jit import cpu_kernel, jit
-from ._reduce import row_sum, sums_about, sums_with
+from ._reduce import plane_sum, sums_about, sums_with
 from ._tile import address, one_of
 
 # (N, C) is divided into blocks of at most so many rows, always alike: sums do not depend on the number of threads.
 # (Blocks of columns were 3-7 times slower.)
 _ROWS = 32
+_PLACES = 1024  # of samples whose places are summed in x's dtype
 
 
 @jit
@@ -105,18 +106,26 @@ def _inference_rows(x, gamma, beta, mean, var, eps, out):
 
 
 @jit
+def _samples_together(P):
+    """How many samples' places are summed in the arrays' dtype."""
+    return max(1, _PLACES // P)
+
+
+@jit
 def _channel_statistics(x, channel):
     """The mean of a channel, and the sum of squared distances from it."""
     N, C, P = x.shape
     m = s = 0.0
-    for n in range(N):
-        plane = address(x) + (n * C + channel) * P * x.itemsize
-        mean = x.dtype.type(row_sum(plane, P, one_of(x)) / P)
-        rest, squares = sums_about(plane, P, mean)
-        correction = np.float64(rest) / P
+    group = _samples_together(P)
+    for n in range(0, N, group):
+        samples = min(group, N - n)
+        planes, size = address(x) + (n * C + channel) * P * x.itemsize, samples * P
+        mean = x.dtype.type(plane_sum(planes, P, samples, C * P, one_of(x)) / size)
+        rest, squares = sums_about(planes, P, samples, C * P, mean)
+        correction = np.float64(rest) / size
         apart = mean + correction - m
-        m += apart / (n + 1)
-        s += squares - correction * rest + apart * apart * (P * n / (n + 1))
+        m += apart * (samples / (n + samples))
+        s += squares - correction * rest + apart * apart * (size * (n / (n + samples)))
     return m, s
 
 
@@ -198,9 +207,10 @@ def _channel_sums(dout, x, channel, mean):
     """The sums of dout, and of dout · (x - mean)."""
     N, C, P = x.shape
     sum_dout = sum_product = 0.0
-    for n in range(N):
-        plane = (n * C + channel) * P * x.itemsize
-        total, product = sums_with(address(dout) + plane, address(x) + plane, P, mean)
+    group = _samples_together(P)
+    for n in range(0, N, group):
+        planes = (n * C + channel) * P * x.itemsize
+        total, product = sums_with(address(dout) + planes, address(x) + planes, P, min(group, N - n), C * P, mean)
         sum_dout += total
         sum_product += product
     return sum_dout, sum_product

@@ -44,12 +44,12 @@ def _squared_distance(a, b, c):
 
 @jit
 def _sums_about(a, b, c):
-    return _reduce.sums_about(address(a), a.size, c)
+    return _reduce.sums_about(address(a), a.size, 1, 0, c)
 
 
 @jit
 def _sums_with(a, b, c):
-    return _reduce.sums_with(address(a), address(b), a.size, c)
+    return _reduce.sums_with(address(a), address(b), a.size, 1, 0, c)
 
 
 @jit
@@ -120,3 +120,21 @@ def test_classes_of_no_probability_cost_nothing():
     assert math.isfinite(_cross_entropy_sum(a, b, c))
     a[3] = np.nan
     assert math.isnan(_cross_entropy_sum(a, b, c))
+
+
+@jit
+def _of_planes(dout, x, channel, center):
+    N, C, P = x.shape
+    at = channel * P * x.itemsize
+    total = _reduce.plane_sum(address(x) + at, P, N, C * P, center)
+    about = _reduce.sums_about(address(x) + at, P, N, C * P, center)
+    return total, *about, *_reduce.sums_with(address(dout) + at, address(x) + at, P, N, C * P, center)
+
+
+@pytest.mark.parametrize("P", [1, 5, 16, 64, 67])
+def test_planes(P):
+    dout, x = np.random.default_rng(P).standard_normal((2, 9, 3, P))
+    for channel in range(3):
+        d, v = dout[:, channel], x[:, channel]
+        want = v.sum(), (v - 0.5).sum(), ((v - 0.5) ** 2).sum(), d.sum(), (d * (v - 0.5)).sum()
+        np.testing.assert_allclose(_of_planes(dout, x, channel, 0.5), want, rtol=1e-12, atol=1e-12 * P)
