@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.cpu import _math
-from fastnn.kernels.cpu._jit import jit
+from fastnn.kernels.cpu._jit import entry
 
 from .cases import Array
 
@@ -26,43 +26,43 @@ CPUS = {"AVX-512": {}, "AVX2": {"NUMBA_CPU_NAME": "haswell"}, "neither, no FMA":
 CHUNK = 2**20
 
 
-@jit
+@entry
 def exp(x: Array, out: Array) -> None:
     for i in range(x.size):
         out[i] = _math.exp(x[i])
 
 
-@jit
+@entry
 def log(x: Array, out: Array) -> None:
     for i in range(x.size):
         out[i] = _math.log(x[i])
 
 
-@jit
+@entry
 def sigmoid(x: Array, out: Array) -> None:
     for i in range(x.size):
         out[i] = _math.sigmoid(x[i])
 
 
-@jit
+@entry
 def tanh(x: Array, out: Array) -> None:
     for i in range(x.size):
         out[i] = _math.tanh(x[i])
 
 
-@jit
+@entry
 def softplus(x: Array, out: Array) -> None:
     for i in range(x.size):
         out[i] = _math.softplus(x[i])
 
 
-@jit
+@entry
 def expm1_negative(x: Array, out: Array) -> None:
     for i in range(x.size):
         out[i] = _math.expm1_negative(x[i])
 
 
-@jit
+@entry
 def erf(x: Array, out: Array) -> None:
     for i in range(x.size):
         out[i] = _math.erf(x[i])

@@ -7,7 +7,6 @@ What a tile leaves, (pixels, filters), is transposed in the first-level cache on
 
 import numpy as np
 from numba import carray
-from numba.extending import register_jitable
 
 from ._gemm import _round_up, _transpose
 from ._image_plan import PHASE, STRIPE_PIXELS, band_rows, ceil_div
@@ -31,16 +30,15 @@ from ._tile import (
 TERM_BYTES = 16
 _LARGE = 32 << 20  # bytes of an output that no cache would keep
 _ALIGNMENT = 64
-_inline = register_jitable(inline="always")
 
 
-@_inline
+@jit
 def panel_width(panel, filters, one):
     """Two vectors of filters; where one is enough for the last panel, it has one."""
     return lanes(one) if filters - panel * 2 * lanes(one) <= lanes(one) else 2 * lanes(one)
 
 
-@_inline
+@jit
 def panel_bytes(task, one):
     return (1 + task.term_count) * 2 * lanes(one) * itemsize(one)
 
@@ -135,12 +133,12 @@ def convolve_row(tile, plan, phase, y, terms, copy, copied, packed, vectors, to,
         x += h
 
 
-@_inline
+@jit
 def stripe_rows(columns):
     return max(1, STRIPE_PIXELS // columns)
 
 
-@_inline
+@jit
 def copied_rows(plan, y0, y1):
     """The image's rows that rows y0..y1 of outputs see, in all phases."""
     last = plan.last_row + (y1 - plan.out_rows) * plan.row_step

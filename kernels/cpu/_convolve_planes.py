@@ -8,7 +8,6 @@ are several phases, sums go to the output by way of scratch memory.
 
 import numpy as np
 from numba import carray
-from numba.extending import register_jitable
 
 from ._convolve import _ALIGNMENT, TERM_BYTES
 from ._gemm import _round_up
@@ -17,17 +16,15 @@ from ._image_tile import as_pointer, copy_block
 from ._jit import jit
 from ._tile import address, call, copy_bytes, infinity_of, itemsize, keep, lanes, load, store, zero_of
 
-_inline = register_jitable(inline="always")
 
-
-@_inline
+@jit
 def panel_of(plan, panel):
     """(the panel's first filter, how many it has)"""
     first = plan.filters * panel // plan.panels
     return first, plan.filters * (panel + 1) // plan.panels - first
 
 
-@_inline
+@jit
 def packed_panel(task, group, panel, one):
     """Where a panel's biases lie, and after them a column of PIXEL_ROWS weights for each term."""
     number = group * task.plan.panels + panel

@@ -7,7 +7,6 @@ the shapes decide, and they are added up in order: the result does not depend on
 
 import numpy as np
 from numba import carray
-from numba.extending import register_jitable
 
 from ._convolve import _ALIGNMENT, TERM_BYTES, copied_rows, copy_rows, panel_width
 from ._gemm import _round_up, _transpose
@@ -17,15 +16,14 @@ from ._simd import VECTORS
 from ._tile import address, call, infinity_of, itemsize, keep, lanes, load, one_element, store, zero_of
 
 JOBS = 16  # at least, if there are so many images: threads share them
-_inline = register_jitable(inline="always")
 
 
-@_inline
+@jit
 def most_chunks(plan):
     return ceil_div(JOBS, plan.groups * plan.panels)
 
 
-@_inline
+@jit
 def chunks_of(plan, images):
     """Chunks of bands, each with sums of its own."""
     return min(most_chunks(plan), images * ceil_div(plan.out_rows, band_rows(plan, images, JOBS)))

@@ -14,9 +14,8 @@ import functools
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
 
-from ._jit import c_function
+from ._jit import c_function, jit
 from ._math import exp
 from ._simd import VECTORS
 from ._tile import (
@@ -61,15 +60,14 @@ DOTS_FROM, DOTS_TO = 8, 2048  # vectors, elements of depth: between them columns
 TURNED_BYTES = 3 << 17  # of a product that is computed transposed: with the rest of scratch memory below 2 MB
 _LEAST_HEIGHT = 3  # of tiles whose sums have the same order
 _ALIGNMENT = 64  # A load that crosses a cache line costs two
-_inline = register_jitable(inline="always")
 
 
-@_inline
+@jit
 def _round_up(value, unit):
     return (value + unit - 1) // unit * unit
 
 
-@_inline
+@jit
 def _packs_a(n, a_col, alpha):
     """Where A is transposed, and B broad; or A's columns lie 2 KB · i apart, so that they displace each other.
 
@@ -79,13 +77,13 @@ def _packs_a(n, a_col, alpha):
     return a_col != 1 and (n >= TRANSPOSE_A_COLUMNS or displaced)
 
 
-@_inline
+@jit
 def _packs_b(m, b_row, b_col, alpha):
     """Where B is transposed, or A high; higher where B's rows are near each other (50 columns, 224 rows: - 4 %)."""
     return b_col != 1 or m >= (PACK_B_ROWS if b_row * itemsize(alpha) >= 1024 else PACK_NARROW_B_ROWS)
 
 
-@_inline
+@jit
 def _depths(n, depth, alpha):
     """(of a tile, of a block). A tile's makes the order of sums: it must not depend on how columns are divided."""
     size = itemsize(alpha)
@@ -96,7 +94,7 @@ def _depths(n, depth, alpha):
     return tile_depth, tile_depth * max(1, min(tiles, block_depth // tile_depth))
 
 
-@_inline
+@jit
 def _dot_columns(m, n, depth, a_col, alpha):
     """How many columns at the end are the work of `dots`: few, which would leave most of a vector idle, of long sums.
 
@@ -107,19 +105,19 @@ def _dot_columns(m, n, depth, a_col, alpha):
     return left if pays and left <= most_dots(alpha) else 0
 
 
-@_inline
+@jit
 def _a_blocks(m):
     """The last takes up to two rows more, since a block of one or two would be summed in another order."""
     return max(min(m, 1), (m + BLOCK_A_ROWS - 3) // BLOCK_A_ROWS)
 
 
-@_inline
+@jit
 def _odd_lines(elements, line):
     """The next odd number of cache lines: rows at multiples of 4 KB displace each other from the cache."""
     return (_round_up(elements, line) // line | 1) * line
 
 
-@_inline
+@jit
 def _block_sizes(m, n, depth, a_col, b_row, b_col, alpha):
     """Bytes of scratch memory for a block of A, one of B, and columns for `dots`."""
     size, panel = itemsize(alpha), TILE_VECTORS * lanes(alpha)
@@ -134,14 +132,14 @@ def _block_sizes(m, n, depth, a_col, b_row, b_col, alpha):
     return _round_up(a_bytes, _ALIGNMENT), b_bytes, dots_bytes
 
 
-@_inline
+@jit
 def _turned_size(m, n, alpha):
     """Of Cᵀ in scratch memory: the distance between rows, and bytes."""
     row = _odd_lines(m, max(_ALIGNMENT // itemsize(alpha), lanes(alpha)))
     return row, row * _round_up(n, lanes(alpha)) * itemsize(alpha)
 
 
-@_inline
+@jit
 def _turned_columns(m, n, depth, a_row, a_col, b_col, alpha):
     """How many columns, the last ones, are computed as Cᵀ = Bᵀ · Aᵀ, then transposed; the sums are the same.
 
@@ -157,7 +155,7 @@ def _turned_columns(m, n, depth, a_row, a_col, b_col, alpha):
     return columns if turns else 0
 
 
-@_inline
+@jit
 def scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, alpha):
     """Scratch memory that `product` needs for these arguments; never more than SCRATCH_BYTES."""
     needed = sum(_block_sizes(m, n, depth, a_col, b_row, b_col, alpha))
@@ -168,7 +166,7 @@ def scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, alpha):
     return needed + _ALIGNMENT if needed > 0 else 0
 
 
-@_inline
+@jit
 def _transpose(to, to_row, source, source_row, m, n, alpha):
     """to[j, i] = source[i, j], an (m, n) matrix; `to` has room for whole vectors along both axes."""
     size, vector = itemsize(alpha), lanes(alpha)
@@ -181,7 +179,7 @@ def _transpose(to, to_row, source, source_row, m, n, alpha):
                 transpose_masked(target, to_row, block, source_row, m - i, n - j, alpha)
 
 
-@_inline
+@jit
 def _turn(to, to_row, source, source_row, m, n, alpha):
     """The same of scratch memory, which has that room; `to` has no more than its elements."""
     size, vector = itemsize(alpha), lanes(alpha)
@@ -194,7 +192,7 @@ def _turn(to, to_row, source, source_row, m, n, alpha):
                 transpose_masked_store(target, to_row, block, source_row, n - j, m - i, alpha)
 
 
-@_inline
+@jit
 def _pack_a(to, a, a_row, a_col, rows, depth, alpha):
     """Copy a block of A by rows; the distance from row to row of the copy."""
     size = itemsize(alpha)
@@ -208,14 +206,14 @@ def _pack_a(to, a, a_row, a_col, rows, depth, alpha):
     return row
 
 
-@_inline
+@jit
 def _breadth(columns, alpha):
     """Of the next tile, where so many columns are left: four vectors are two and two, rather than three and one."""
     panel, vector = TILE_VECTORS * lanes(alpha), lanes(alpha)
     return 2 * vector if panel < columns <= panel + vector else min(panel, columns)
 
 
-@_inline
+@jit
 def _pack_b(to, b, b_row, b_col, depth, columns, panel_bytes, alpha):
     """Copy a block of B as panels, `panel_bytes` apart: rows as long as a tile is broad, one after the other."""
     size, panel = itemsize(alpha), TILE_VECTORS * lanes(alpha)
@@ -243,7 +241,7 @@ def _pack_b(to, b, b_row, b_col, depth, columns, panel_bytes, alpha):
         to_j, b_j, left = to_j + panel_bytes, b_j + width * b_col * size, left - width
 
 
-@_inline
+@jit
 def _pack_columns(to, to_col, b, b_row, b_col, depth, columns, alpha):
     """Copy columns of B for `dots`, each as a row."""
     size = itemsize(alpha)
@@ -252,7 +250,7 @@ def _pack_columns(to, to_col, b, b_row, b_col, depth, columns, alpha):
             store(to + j * to_col * size, k, load(b + k * b_row * size, j * b_col, alpha))
 
 
-@_inline
+@jit
 def _start(ending, c, c_row, bias, alpha):
     """What is added to a tile's sums: its address, and the distance between its rows."""
     if ending == UPDATE:
@@ -260,12 +258,12 @@ def _start(ending, c, c_row, bias, alpha):
     return bias if ending in (BIAS, BIAS_RELU, BIAS_SIGMOID) else zero_row(alpha), 0
 
 
-@_inline
+@jit
 def _floor(ending, is_last, alpha):
     return zero_of(alpha) if ending == BIAS_RELU and is_last else -infinity_of(alpha)
 
 
-@_inline
+@jit
 def _activate(c, c_row, rows, columns, ending, v, v_row, alpha):
     """The part of an ending that is no tile's: over a block of C that is still in the cache."""
     size, zero, one = itemsize(alpha), zero_of(alpha), one_of(alpha)

@@ -5,8 +5,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
+from ._jit import jit
 from ._simd import VECTORS
 
 FEW_TERMS = 64  # below, sums are too short to pay for the transposition of what they give
@@ -17,7 +17,6 @@ COPY_BYTES = 512 * 1024  # of the image copied at once
 # A tile whose vectors run over pixels: most of its vectors, and most filters, its rows. As many sums as in _tile.py.
 PIXEL_VECTORS = 3
 PIXEL_ROWS = VECTORS.tile_sums // PIXEL_VECTORS
-_inline = register_jitable(inline="always")
 
 
 class Plan(NamedTuple):
@@ -151,12 +150,12 @@ def _record_of(kind):
 PHASE, TASK, WEIGHTS_TASK = map(_record_of, (Phase, Task, WeightsTask))
 
 
-@_inline
+@jit
 def ceil_div(a, b):
     return (a + b - 1) // b
 
 
-@_inline
+@jit
 def band_rows(plan, images, jobs):
     """How many rows of outputs share a copy of the image's rows: as many as fit, if there are enough jobs."""
     bands = max(ceil_div(plan.out_rows, plan.band), ceil_div(jobs, images * plan.groups))

@@ -6,12 +6,11 @@ Compilation is lazy: a kernel is compiled, or read from the cache, when it is fi
 import functools
 import types
 
-import numba
 import numpy as np
 from numba.core import sigutils
-from numba.core.ccallback import CFunc
 
 from ._cache import KernelCache, cache_dir
+from ._compiler import CKernel, Kernel, Part
 from ._threads import claim_threads, load_openmp, release_threads
 
 load_openmp()
@@ -20,27 +19,33 @@ load_openmp()
 # decides, anew wherever it compiles a function: for a kernel and for its parallel twin; for a helper by itself and for
 # what calls it, of which one is called where both were compiled in this process, the other where they were read from
 # the cache. Sums that should become vectors: _reduce.py. Products to be fused: `fma` in _math.py.
+_OPTIONS = {"nopython": True, "error_model": "numpy"}
 
 
-def jit(function, **options):
-    """``numba.njit`` with fastnn's cache; releases the GIL."""
-    dispatcher = numba.njit(error_model="numpy", nogil=True, **options)(function)
+def jit(function):
+    """A part of kernels: what only compiled code calls."""
+    return Part(function, _OPTIONS)
+
+
+def entry(function, **options):
+    """A kernel that Python calls, with our cache; releases the GIL."""
+    kernel = Kernel(function, {**_OPTIONS, "nogil": True, **options})
     if cache_dir() is not None:
-        dispatcher._cache = KernelCache(function)
-    return dispatcher
+        kernel._cache = KernelCache(function)
+    return kernel
 
 
 def c_function(signature, function, **options):
     """Compile `function` now, with our cache, to be called by its ``address`` from other kernels.
 
-    Numba links what a kernel calls into that kernel and compiles it there again; this is compiled once.
+    What `jit` makes is compiled again for each kernel that calls it; this is compiled once.
     """
     args, result = sigutils.normalize_signature(signature)
-    compiled = CFunc(function, (args, result), locals={}, options={"error_model": "numpy", **options})
+    kernel = CKernel(function, (args, result), {**_OPTIONS, **options})
     if cache_dir() is not None:
-        compiled._cache = KernelCache(function)
-    compiled.compile()
-    return compiled
+        kernel._cache = KernelCache(function)
+    kernel.compile()
+    return kernel
 
 
 def parallel_twin(function):
@@ -53,7 +58,7 @@ def parallel_twin(function):
     )
     twin.__qualname__ = f"{function.__qualname__}_parallel"
     twin.__module__ = function.__module__
-    return jit(twin, parallel=True)
+    return entry(twin, parallel=True)
 
 
 def run(serial, parallel, *args):
@@ -79,7 +84,7 @@ def cpu_kernel(parallel_above, flat=False):
     """
 
     def decorate(loop):
-        serial, parallel = jit(loop), parallel_twin(loop)
+        serial, parallel = entry(loop), parallel_twin(loop)
 
         @functools.wraps(loop)
         def kernel(*args):

@@ -12,7 +12,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from ._jit import jit
 from ._simd import VECTORS
@@ -108,12 +108,11 @@ def larger(typing_context, a, b):
 def _either(single, double):
     """A function inside kernels: `single` of a float32, `double` of a float64."""
 
-    def function(x):
-        raise NotImplementedError("for use in compiled code")
-
-    @overload(function)
-    def choose(x):
-        return {types.float32: lambda x: single(x), types.float64: lambda x: double(x)}.get(x)
+    @intrinsic
+    def function(typing_context, x):
+        chosen = typing_context.resolve_value_type({types.float32: single, types.float64: double}[x])
+        signature = typing_context.resolve_function_type(chosen, (x,), {})
+        return signature, lambda context, builder, _, args: context.get_function(chosen, signature)(builder, args)
 
     return function
 

@@ -8,10 +8,9 @@ import functools
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
 
 from ._gemm import RELU_GRADIENT, SIGMOID_GRADIENT, STORE, compiled_product, scratch_bytes
-from ._jit import jit, parallel_twin, run
+from ._jit import entry, jit, parallel_twin, run
 from ._tile import call, keep, lanes, one_element, one_of
 
 # What is multiplied: the ending in the low bits, and
@@ -23,10 +22,9 @@ PARALLEL_ABOVE = 400_000
 MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
 
 _DONE, _NEEDS_THREADS, _UNWRITABLE = 0, 1, 2
-_inline = register_jitable(inline="always")
 
 
-@register_jitable
+@jit
 def _strides(a, transpose):
     """(rows, columns, row stride, column stride); along an axis of length 1 NumPy's stride may be anything."""
     m, n = a.shape
@@ -37,14 +35,14 @@ def _strides(a, transpose):
     return m, n, row, col
 
 
-@_inline
+@jit
 def share_of(length, unit, part, parts):
     """The bounds of a part of `length`, in whole units."""
     units = (length + unit - 1) // unit
     return min(length, units * part // parts * unit), min(length, units * (part + 1) // parts * unit)
 
 
-@_inline
+@jit
 def grid(m, n, panel, threads):
     """Divide C among threads into (parts of rows, parts of columns): the smallest shares; of those the squarest."""
     best = (1, 1)
@@ -117,7 +115,7 @@ class _Kernels:
         self._signature = types.intp(types.intp, matrix, matrix, vector, out, types.intp, types.intp)
         self.engine = compiled_product(dtype.char).address
         self.nothing = np.empty(0, dtype)
-        self.serial = self._compile(jit(_multiply))
+        self.serial = self._compile(entry(_multiply))
 
     @functools.cached_property
     def _parallel(self):

@@ -18,7 +18,7 @@ from . import _convolve, _convolve_planes, _convolve_weights
 from ._gemm import _round_up
 from ._image_plan import PIXEL_ROWS, TASK, WEIGHTS_TASK, Task, WeightsTask, backward_plan, forward_plan, weights_plan
 from ._image_tile import compiled_image_tile
-from ._jit import c_function, jit, parallel_twin, run
+from ._jit import c_function, entry, parallel_twin, run
 from ._simd import VECTORS
 from ._tile import address, call
 
@@ -41,7 +41,7 @@ def _two_passes(first, second, task, x, W, out, b, memory, one, parts):
         call(second, address(task), np.intp(part), parts, one)
 
 
-_serial, _parallel = jit(_two_passes), parallel_twin(_two_passes)
+_serial, _parallel = entry(_two_passes), parallel_twin(_two_passes)
 
 
 class _Prepared(NamedTuple):

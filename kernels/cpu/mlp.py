@@ -17,7 +17,7 @@ import numpy as np
 from numba import carray, prange, types
 
 from ._gemm import SCRATCH_BYTES
-from ._jit import c_function, jit
+from ._jit import c_function, entry
 from ._matrices import MIN_ROWS
 from ._mlp_activation import compiled_activate, compiled_activation_gradient
 from ._mlp_at_once import prediction_at_once, step_at_once
@@ -164,7 +164,7 @@ def _compiled_train(dtype):
     return c_function(types.void(*arguments, types.float64, doubles, count, count), _train, parallel=True)
 
 
-@jit
+@entry
 def _call_train(function, table, squares, x, t, t_rows, order, n, numbers, max_norm, losses, threads):
     call(
         function, address(table), table.shape[0], address(squares), address(x), address_or_0(t), address_or_0(t_rows),
@@ -189,7 +189,7 @@ def _compiled_predict():
     return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 6), _predict, parallel=True)
 
 
-@jit
+@entry
 def _call_predict(function, table, x, probabilities, out, threads):
     call(
         function, address(table), table.shape[0], address(x), x.shape[0], np.intp(probabilities), address(out), threads

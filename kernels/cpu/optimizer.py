@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange, types
 
-from ._jit import c_function, jit, parallel_twin, run
+from ._jit import c_function, entry, jit, parallel_twin, run
 from ._reduce import sum_of_squares
 from ._tile import call, itemsize, least_state_of, smallest_root_of, zero_of
 from ._update import PIECE, clipping_rate, compiled_update
@@ -165,7 +165,7 @@ def _update(update, rule, table, numbers, max_norm, squares, scratch, threads):
             rate = numbers.dtype.type(clipping_rate(squares, max_norm))
 
 
-_update_serial, _update_parallel = jit(_update), parallel_twin(_update)
+_update_serial, _update_parallel = entry(_update), parallel_twin(_update)
 
 
 def optimizer_update(plan, numbers, max_norm):

@@ -8,51 +8,51 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.cpu import _reduce
-from kernels.cpu._jit import jit
+from kernels.cpu._jit import entry
 from kernels.cpu._tile import address, one_of
 
 
-@jit
+@entry
 def _row_max(a, b, c):
     return _reduce.row_max(address(a), a.size, one_of(a))
 
 
-@jit
+@entry
 def _row_sum(a, b, c):
     return _reduce.row_sum(address(a), a.size, one_of(a))
 
 
-@jit
+@entry
 def _row_dot(a, b, c):
     return _reduce.row_dot(address(a), address(b), a.size, one_of(a))
 
 
-@jit
+@entry
 def _wide_sum(a, b, c):
     return _reduce.wide_sum(address(a), a.size, one_of(a))
 
 
-@jit
+@entry
 def _sum_of_squares(a, b, c):
     return _reduce.sum_of_squares(address(a), a.size, one_of(a))
 
 
-@jit
+@entry
 def _squared_distance(a, b, c):
     return _reduce.squared_distance(address(a), address(b), a.size, one_of(a))
 
 
-@jit
+@entry
 def _sums_about(a, b, c):
     return _reduce.sums_about(address(a), a.size, 1, 0, c)
 
 
-@jit
+@entry
 def _sums_with(a, b, c):
     return _reduce.sums_with(address(a), address(b), a.size, 1, 0, c)
 
 
-@jit
+@entry
 def _cross_entropy_sum(a, b, c):
     return _reduce.cross_entropy_sum(address(a), address(b), a.size, c, c + c)
 
@@ -122,7 +122,7 @@ def test_classes_of_no_probability_cost_nothing():
     assert math.isnan(_cross_entropy_sum(a, b, c))
 
 
-@jit
+@entry
 def _of_planes(dout, x, channel, center):
     N, C, P = x.shape
     at = channel * P * x.itemsize

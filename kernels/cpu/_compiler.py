@@ -1,0 +1,163 @@
+"""How Numba compiles kernels and their parts: each piece of code once.
+
+Numba optimises every function by itself, makes machine code of it, links it into what calls it, and there optimises it
+again. Of a hundred small functions that was half of what a first training step took; and which version ran was not
+certain. Here a `Part` becomes LLVM's IR and nothing else; a kernel is optimised when all of its parts are linked.
+"""
+
+import contextlib
+import gc
+
+import llvmlite.binding as llvm
+from numba.core import cgutils
+from numba.core.ccallback import CFunc
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, DefaultPassBuilder
+from numba.core.compiler_machinery import LoweringPass, register_pass
+from numba.core.registry import CPUDispatcher
+from numba.core.typed_passes import AnnotateTypes
+
+
+@contextlib.contextmanager
+def _without_garbage_collection():
+    """What the compiler makes, it keeps: looking for garbage in it again and again takes 8 % of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class _Library(JITCodeLibrary):
+    """The code of a kernel: optimised when it is whole, not function by function before."""
+
+    def add_llvm_module(self, module):
+        module.data_layout = self._codegen._data_layout
+        self._final_module.link_in(module)
+
+    def finalize(self):
+        _link(self._final_module, self._linking_libraries)
+        for library in self._linking_libraries:
+            self._reload_init.update(library._reload_init)
+        self._linking_libraries = []
+        super().finalize()
+
+
+class _PartLibrary(_Library):
+    """The code of a part as it was made, for libraries of kernels."""
+
+    def __init__(self, codegen, name):
+        super().__init__(codegen, name)
+        self._modules = []
+
+    def add_ir_module(self, ir_module):
+        self._modules.append(ir_module)  # as a text only if it is needed
+
+    def finalize(self):
+        self._finalized = True
+
+    def own_module(self):
+        for ir_module in self._modules:
+            self.add_llvm_module(llvm.parse_assembly(cgutils.normalize_ir_text(str(ir_module))))
+        self._modules = []
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                function.linkage = "linkonce_odr"
+        return self._final_module
+
+    def _get_module_for_linking(self):
+        """Asked for by Numba's own libraries, which expect what is called from here in it, too."""
+        module = self.own_module().clone()
+        _link(module, self._linking_libraries)
+        return module
+
+
+def _link(module, libraries):
+    """Copy the code of libraries, and of those that they call, into a module."""
+    found, libraries = set(), list(libraries)
+    while libraries:
+        library = libraries.pop()
+        if library not in found:
+            found.add(library)
+            is_part = isinstance(library, _PartLibrary)
+            module.link_in(library.own_module() if is_part else library._get_module_for_linking(), preserve=True)
+            libraries += library._linking_libraries if is_part else []
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class _AsKernel(LoweringPass):
+    _name = "fastnn_as_kernel"
+
+    def __init__(self):
+        LoweringPass.__init__(self)
+
+    def run_pass(self, state):
+        state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return True
+
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class _AsPart(LoweringPass):
+    _name = "fastnn_as_part"
+
+    def __init__(self):
+        LoweringPass.__init__(self)
+
+    def run_pass(self, state):
+        state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.flags.no_compile = state.flags.no_cpython_wrapper = state.flags.no_cfunc_wrapper = True
+        return True
+
+
+class _KernelCompiler(Compiler):
+    lowering = _AsKernel
+
+    def define_pipelines(self):
+        pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        pipeline.add_pass_after(self.lowering, AnnotateTypes)
+        pipeline.finalize()
+        return [pipeline]
+
+
+class _PartCompiler(_KernelCompiler):
+    lowering = _AsPart
+
+
+class Kernel(CPUDispatcher):
+    """A function compiled to be called from Python."""
+
+    def __init__(self, function, options):
+        super().__init__(function, targetoptions=options, pipeline_class=_KernelCompiler)
+
+    def compile(self, signature):
+        with _without_garbage_collection():
+            return super().compile(signature)
+
+
+class CKernel(CFunc):
+    """A function compiled to be called by its address."""
+
+    def __init__(self, function, signature, options):
+        super().__init__(function, signature, locals={}, options=options, pipeline_class=_KernelCompiler)
+
+    def compile(self):
+        with _without_garbage_collection():
+            super().compile()
+
+
+class Part(CPUDispatcher):
+    """A function that compiled code calls. From Python it is as if it were not compiled."""
+
+    def __init__(self, function, options):
+        super().__init__(function, targetoptions=options, pipeline_class=_PartCompiler)
+
+    def __call__(self, *args):
+        return self.py_func(*args)
+
+    def add_overload(self, result):
+        result = result._replace(entry_point=result.library)  # nothing that could be called, but known by it
+        self.targetctx.insert_user_function(result.entry_point, result.fndesc, [result.library])
+        self.overloads[tuple(result.signature.args)] = result
