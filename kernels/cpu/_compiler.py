@@ -31,11 +31,7 @@ def _without_garbage_collection():
 
 
 class _Library(JITCodeLibrary):
-    """The code of a kernel: optimised when it is whole, not function by function before."""
-
-    def add_llvm_module(self, module):
-        module.data_layout = self._codegen._data_layout
-        self._final_module.link_in(module)
+    """The code of a kernel, which is optimised when it is whole."""
 
     def finalize(self):
         _link(self._final_module, self._linking_libraries)
@@ -54,6 +50,10 @@ class _PartLibrary(_Library):
 
     def add_ir_module(self, ir_module):
         self._modules.append(ir_module)  # as a text only if it is needed
+
+    def add_llvm_module(self, module):  # without the optimisation of each function
+        module.data_layout = self._codegen._data_layout
+        self._final_module.link_in(module)
 
     def finalize(self):
         self._finalized = True
