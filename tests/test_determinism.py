@@ -73,7 +73,7 @@ for shape in ((30, 70), (130, 701), (97, 6, 11, 13)):
 
 
 def test_compiling_a_kernel_and_reading_it_from_the_cache_give_the_same_bits(tmp_path):
-    """Numba compiles what a kernel calls by itself and within the kernel, and runs now the one, now the other."""
+    """By itself Numba compiles what a kernel calls twice, alone and within it, and runs now the one, now the other."""
     compiled, read = (output_of(KERNELS, FASTNN_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2") for _ in range(2))
     assert read == compiled
     assert len(compiled) == 6

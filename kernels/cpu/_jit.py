@@ -16,9 +16,8 @@ from ._threads import claim_threads, load_openmp, release_threads
 load_openmp()
 
 # No kernel is compiled with fast-math flags: every operation is as it is written, rounded as in NumPy. With flags LLVM
-# decides, anew wherever it compiles a function: for a kernel and for its parallel twin; for a helper by itself and for
-# what calls it, of which one is called where both were compiled in this process, the other where they were read from
-# the cache. Sums that should become vectors: _reduce.py. Products to be fused: `fma` in _math.py.
+# decides, anew wherever it compiles a function: for a kernel and for its parallel twin, for a loop's vectors and its
+# last elements. Sums that should become vectors: _reduce.py. Products to be fused: `fma` in _math.py.
 _OPTIONS = {"nopython": True, "error_model": "numpy"}
 
 
