@@ -14,7 +14,7 @@ from ._jit import cpu_kernel, jit
 from ._math import exp_negative, log1p, select
 from ._reduce import wide_sum
 from ._small_loss import small_loss
-from ._tile import address, nan_of, one_of, zero_of
+from ._tile import address, keep, nan_of, one_of, zero_of
 
 _CHUNK = 4096
 
@@ -28,7 +28,9 @@ def _chunk(x, t, scale, dx):
         wrong = select((t[i] >= 0) & (t[i] <= one), zero_of(x), nan_of(x))
         losses[i] = log1p(e) + select(x[i] > 0, x[i] * (one - t[i]), -x[i] * t[i]) + wrong
         dx[i] = scale * (y - t[i])
-    return wide_sum(address(losses), losses.size, one)
+    total = wide_sum(address(losses), losses.size, one)
+    keep(losses)
+    return total
 
 
 @cpu_kernel(parallel_above=12_000, flat=True)
