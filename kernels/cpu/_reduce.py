@@ -12,9 +12,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._simd import VECTORS
 from ._tile import _I64, _int, _loop, _Vector
 
-_CHAINS = 4  # partial results that are added to in turn, since an addition takes four cycles
+# Vectors of partial results that are added to in turn: four, since an addition takes four cycles; and where vectors are
+# short more, for 32 sums of float32: the fewer, the more digits the sum of a million numbers loses.
+_CHAINS = max(4, 128 // VECTORS.bytes)
 
 
 class _Sums:
