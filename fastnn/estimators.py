@@ -29,6 +29,7 @@ from .optimizer import Adam, Momentum, Nesterov, Optimizer
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
 _THREADS_FROM = 1 << 20  # elements: less is looked through for NaN by one
+_AS_COMPUTED: Any = {"dtype": (np.float64, np.float32), "order": "C", "ensure_all_finite": False}  # what X becomes
 _ACTIVATIONS = {"relu": Relu, "logistic": Sigmoid, "tanh": Tanh, "identity": None}
 _CHOICES = {
     "activation": tuple(_ACTIVATIONS),
@@ -148,12 +149,8 @@ class _MLP(BaseEstimator):
 
     def _fit(self, X: Any, y: Any, anew: bool, epochs: int) -> Any:
         self._check_parameters()
-        X, y = validate_data(
-            self, X, y, reset=anew, dtype=(np.float64, np.float32), order="C", multi_output=True, y_numeric=False,
-            ensure_all_finite=False,
-        )  # fmt: skip
-        if not _is_finite(X):
-            assert_all_finite(X, estimator_name=type(self).__name__, input_name="X")
+        X, y = validate_data(self, X, y, reset=anew, multi_output=True, y_numeric=False, **_AS_COMPUTED)
+        self._check_finite(X)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         t, outputs = self._targets(y, X.dtype, anew)
@@ -166,6 +163,10 @@ class _MLP(BaseEstimator):
         if not all(np.isfinite(p).all() for p in self._network()[0].params):
             raise ValueError(f"{type(self).__name__}: weights became infinite; scale X, or lower learning_rate_init")
         return self
+
+    def _check_finite(self, X: Array) -> None:
+        if not _is_finite(X):
+            assert_all_finite(X, estimator_name=type(self).__name__, input_name="X")
 
     def _fit_part(self, X: Any, y: Any, anew: bool) -> Any:
         """One epoch."""
@@ -313,7 +314,8 @@ class _MLP(BaseEstimator):
     def _outputs(self, X: Any, probabilities: bool = False) -> Array:
         """Outputs of the last layer, or their softmax."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=(np.float64, np.float32), order="C")
+        X = validate_data(self, X, reset=False, **_AS_COMPUTED)
+        self._check_finite(X)
         _, predict = self._network()
         return predict(X, probabilities=probabilities)
 

@@ -205,6 +205,8 @@ def test_every_thread_finds_what_is_not_finite(monkeypatch, row, value, words):
     x[row, 1] = value
     with pytest.raises(ValueError, match=f"Input X contains {words}"):
         clf.fit(x, t)
+    with pytest.raises(ValueError, match=f"Input X contains {words}"):
+        clf.predict(x)
     assert np.isfinite(clf.coefs_[0]).all()
 
 

@@ -86,12 +86,14 @@ def _link(module, libraries):
             libraries += library._linking_libraries if is_part else []
 
 
-@register_pass(mutates_CFG=False, analysis_only=True)
-class _AsKernel(LoweringPass):
-    _name = "fastnn_as_kernel"
+class _IntoLibrary(LoweringPass):
+    def __init__(self):  # abstract in Numba's
+        super().__init__()
 
-    def __init__(self):
-        LoweringPass.__init__(self)
+
+@register_pass(mutates_CFG=False, analysis_only=True)
+class _AsKernel(_IntoLibrary):
+    _name = "fastnn_as_kernel"
 
     def run_pass(self, state):
         state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
@@ -100,11 +102,8 @@ class _AsKernel(LoweringPass):
 
 
 @register_pass(mutates_CFG=False, analysis_only=True)
-class _AsPart(LoweringPass):
+class _AsPart(_IntoLibrary):
     _name = "fastnn_as_part"
-
-    def __init__(self):
-        LoweringPass.__init__(self)
 
     def run_pass(self, state):
         state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)

@@ -75,11 +75,3 @@ def cross_entropy(z, g, rows, classes, t, t_rows, order, first, scale, nll, sums
     if t_rows == 0:
         for r in range(rows):
             store(nll, r, load(nll, r, zero) + log(load(sums, r, zero)))
-
-
-@jit
-def sum_in_order(nll, n, one):
-    total = 0.0
-    for r in range(n):
-        total += load(nll, r, one)
-    return total

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray
 
-from ._gemm import SCRATCH_BYTES, compiled_product
+from ._gemm import SCRATCH_BYTES, _odd_lines, _round_up, compiled_product
 from ._jit import jit
 from ._matrices import MIN_ROWS
 from ._tile import address, itemsize, lanes
@@ -86,13 +86,6 @@ def padded(features, size):
 
 
 @jit
-def _whole_lines(features, size):
-    """Distance between rows of gathered x, where vectors begin with a line of the cache: an odd number of lines."""
-    line = LINE_BYTES // size
-    return ((features + line - 1) // line | 1) * line
-
-
-@jit
 def parts_of(pointer, length):
     """The table at an address: its first row, and the stages."""
     table = carray(pointer, (length, COLUMNS))
@@ -130,7 +123,8 @@ def half_of_x(stages, half, x, order, gathered, n, one):
     begin, end = (0, middle) if half == 0 else (middle, features)
     if order == 0:
         return begin, end, x + begin * size, features
-    return begin, end, gathered + half * n * _whole_lines(middle, size) * size, _whole_lines(end - begin, size)
+    line = LINE_BYTES // size  # where vectors of gathered x begin
+    return begin, end, gathered + half * n * _odd_lines(middle, line) * size, _odd_lines(end - begin, line)
 
 
 @jit
@@ -139,8 +133,7 @@ def memory_of(head, stages, n, one):
     last, work, size = stages[stages.shape[0] - 1], head[WORK], itemsize(one)
     outputs = n * (last[BEFORE] + last[WIDTH]) * size
     losses = work + 2 * outputs
-    gathered = (losses + 2 * n * size + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES
-    return work, work + outputs, losses, losses + n * size, gathered
+    return work, work + outputs, losses, losses + n * size, _round_up(losses + 2 * n * size, LINE_BYTES)
 
 
 @jit

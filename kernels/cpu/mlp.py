@@ -21,7 +21,7 @@ from ._jit import c_function, entry
 from ._matrices import MIN_ROWS
 from ._mlp_activation import compiled_activate, compiled_activation_gradient
 from ._mlp_at_once import prediction_at_once, step_at_once
-from ._mlp_loss import labels_fit, sum_in_order
+from ._mlp_loss import labels_fit
 from ._mlp_plan import (
     ACTIVATE,
     CROSS_ENTROPY,
@@ -48,6 +48,7 @@ from ._mlp_plan import (
 from ._mlp_predict import compiled_predict_pass
 from ._mlp_rows import compiled_rows_pass, next_region, stops
 from ._mlp_weights import compiled_weights_pass
+from ._reduce import wide_sum
 from ._threads import claim_threads, release_threads
 from ._tile import address, call, itemsize, load, one_of
 from ._update import clipping_rate
@@ -152,7 +153,7 @@ def _train(
                     )  # fmt: skip
             if phase == 0 and clip:
                 rate = numbers.dtype.type(clipping_rate(squares, max_norm))
-        losses[batch] = loss_scale * sum_in_order(memory_of(head, stages, n, one)[2], n, one) / n
+        losses[batch] = loss_scale * wide_sum(memory_of(head, stages, n, one)[2], n, one) / n
     head[DONE] = batches
 
 

@@ -2,44 +2,31 @@
 
 import math
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.cpu import _reduce
-from kernels.cpu._jit import entry
-from kernels.cpu._tile import address, one_of
+from fastnn.kernels.cpu import _reduce
+from fastnn.kernels.cpu._jit import entry
+from fastnn.kernels.cpu._tile import address, one_of
 
 
-@entry
-def _row_max(a, b, c):
-    return _reduce.row_max(address(a), a.size, one_of(a))
+def of_row(reduction):
+    @numba.njit
+    def function(a, b, c):
+        return reduction(address(a), a.size, one_of(a))
+
+    return function
 
 
-@entry
-def _row_sum(a, b, c):
-    return _reduce.row_sum(address(a), a.size, one_of(a))
+def of_rows(reduction):
+    @numba.njit
+    def function(a, b, c):
+        return reduction(address(a), address(b), a.size, one_of(a))
 
-
-@entry
-def _row_dot(a, b, c):
-    return _reduce.row_dot(address(a), address(b), a.size, one_of(a))
-
-
-@entry
-def _wide_sum(a, b, c):
-    return _reduce.wide_sum(address(a), a.size, one_of(a))
-
-
-@entry
-def _sum_of_squares(a, b, c):
-    return _reduce.sum_of_squares(address(a), a.size, one_of(a))
-
-
-@entry
-def _squared_distance(a, b, c):
-    return _reduce.squared_distance(address(a), address(b), a.size, one_of(a))
+    return function
 
 
 @entry
@@ -57,16 +44,18 @@ def _cross_entropy_sum(a, b, c):
     return _reduce.cross_entropy_sum(address(a), address(b), a.size, c, c + c)
 
 
+_row_max, _row_sum, _sum_of_squares = map(of_row, (_reduce.row_max, _reduce.row_sum, _reduce.sum_of_squares))
+
 # Each with the terms that it sums, and whether in float64.
 SUMS = {
-    _row_sum: (lambda a, b, c: [a], False),
-    _row_dot: (lambda a, b, c: [a * b], False),
-    _wide_sum: (lambda a, b, c: [a], True),
-    _sum_of_squares: (lambda a, b, c: [a * a], True),
-    _squared_distance: (lambda a, b, c: [(a - b) ** 2], False),
-    _sums_about: (lambda a, b, c: [a - c, (a - c) ** 2], False),
-    _sums_with: (lambda a, b, c: [a, a * (b - c)], False),
-    _cross_entropy_sum: (lambda a, b, c: [a * (3 * c - b)], False),
+    "row_sum": (_row_sum, lambda a, b, c: [a], False),
+    "row_dot": (of_rows(_reduce.row_dot), lambda a, b, c: [a * b], False),
+    "wide_sum": (of_row(_reduce.wide_sum), lambda a, b, c: [a], True),
+    "sum_of_squares": (_sum_of_squares, lambda a, b, c: [a * a], True),
+    "squared_distance": (of_rows(_reduce.squared_distance), lambda a, b, c: [(a - b) ** 2], False),
+    "sums_about": (_sums_about, lambda a, b, c: [a - c, (a - c) ** 2], False),
+    "sums_with": (_sums_with, lambda a, b, c: [a, a * (b - c)], False),
+    "cross_entropy_sum": (_cross_entropy_sum, lambda a, b, c: [a * (3 * c - b)], False),
 }
 SIZES = [*range(1, 70), 127, 128, 129, 1000]
 
@@ -81,9 +70,9 @@ def rows(n, dtype, seed=0):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("function", SUMS, ids=lambda f: f.__name__[1:])
-def test_sums(function, dtype):
-    terms, wide = SUMS[function]
+@pytest.mark.parametrize("name", SUMS)
+def test_sums(name, dtype):
+    function, terms, wide = SUMS[name]
     for n in SIZES:
         a, b, c = rows(n, dtype, n)
         got, want = np.atleast_1d(function(a, b, c)), terms(*(np.float64(v) for v in (a, b, c)))
