@@ -21,8 +21,11 @@ _LOGGER = logging.getLogger("fastnn")
 # Rows gathered at a time from data that the kernels cannot read as they lie (another dtype, not contiguous).
 _GATHERED_ROWS = 4096
 
-# Of multiply-adds forward: some milliseconds, for which Ctrl-C and lines wait.
-_WORK_AT_ONCE = 100_000_000
+# Data up to so many values are converted as a whole instead.
+_CONVERTED_VALUES = 1 << 20
+
+# Of multiply-adds forward: some milliseconds, for which Ctrl-C and lines wait; and what a step costs besides.
+_WORK_AT_ONCE, _WORK_OF_A_STEP = 100_000_000, 20_000
 
 
 class CompiledTraining:
@@ -31,6 +34,7 @@ class CompiledTraining:
     def __init__(self, step: CompiledStep, x: Array, labels: Array) -> None:
         self._step, self._x, self._labels = step, x, labels
         self._direct = step.reads(x)
+        self._ahead: Array = np.empty(0)  # losses of iterations that were done and not yielded yet
 
     @classmethod
     def of(cls, model: Any, optimizer: Any, max_grad: float | None, x: Any, t: Any) -> CompiledTraining | None:
@@ -38,6 +42,8 @@ class CompiledTraining:
         try:
             step = compile(model, optimizer, max_grad)
             x = step.rows(x)
+            if not step.reads(x) and x.size <= _CONVERTED_VALUES:
+                x = as_plain(x, step.dtype)
             labels = step.labels(t, x)  # checked here once for all
             step.data(x[:1], labels[:1])  # whether samples fit the network, one stands for all
         except (TypeError, ValueError, AttributeError) as reason:
@@ -51,36 +57,40 @@ class CompiledTraining:
 
     def steps(
         self,
-        order: Array,
+        iters: int,
+        next_rows: Callable[[int], Array],
         batch_size: int,
-        until_checkpoint: Callable[[], int],
+        until_stop: Callable[[], int],
         until_evaluation: Callable[[], int],
         ctrl_c: CtrlC,
     ) -> Iterator[Array]:
-        """One iteration for each mini-batch of `order`; yields the losses up to the next evaluation.
+        """The next iterations of an epoch; yields the losses up to the next evaluation.
 
-        More may be done by then, so that a call of the step is worth its while: up to the next checkpoint.
+        More may be done by then, of later epochs as well, so that a call of the step is worth its while: up to the next
+        stop. next_rows: which rows the mini-batches of so many iterations are.
         """
-        iters, done = len(order) // batch_size, 0
-        limit = _WORK_AT_ONCE // (batch_size * sum(p.size for p in self._step.params))
-        if not self._direct:
-            limit = min(limit, _GATHERED_ROWS // batch_size)
-        while done < iters:
-            count = min(until_checkpoint(), max(1, limit))
-            rows = order[done * batch_size : (done + count) * batch_size]
-            ctrl_c.hold()
-            if self._direct:
-                losses = self._step.steps(self._x, self._labels, rows, batch_size)
-            else:
-                there = xp_of(self._x).asarray(rows)
-                x = self._step.rows(as_plain(self._x[there], self._step.dtype))
-                losses = self._step.steps(x, self._labels[there], np.arange(len(rows)), batch_size)
-            done += count
-            while len(losses):
-                stop = until_evaluation()
-                yield losses[:stop]
-                losses = losses[stop:]
-            ctrl_c.release()
+        while iters > 0:
+            if len(self._ahead) == 0:
+                ctrl_c.hold()
+                self._ahead = self._train(next_rows, min(until_stop(), self._most_at_once(batch_size)), batch_size)
+            losses = self._ahead[: min(iters, until_evaluation())]
+            self._ahead = self._ahead[len(losses) :]
+            iters -= len(losses)
+            yield losses
+            if len(self._ahead) == 0:
+                ctrl_c.release()
+
+    def _most_at_once(self, batch_size: int) -> int:
+        limit = _WORK_AT_ONCE // (batch_size * sum(p.size for p in self._step.params) + _WORK_OF_A_STEP)
+        return max(1, limit if self._direct else min(limit, _GATHERED_ROWS // batch_size))
+
+    def _train(self, next_rows: Callable[[int], Array], count: int, batch_size: int) -> Array:
+        rows = next_rows(count)
+        if self._direct:
+            return self._step.steps(self._x, self._labels, rows, batch_size)
+        there = xp_of(self._x).asarray(rows)
+        x = self._step.rows(as_plain(self._x[there], self._step.dtype))
+        return self._step.steps(x, self._labels[there], np.arange(len(rows)), batch_size)
 
 
 def _same_network(model: Any, step: CompiledStep, x: Array, labels: Array) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._arrays import Array
 from ._compiled_training import CompiledTraining
 from ._device import on_gpu, xp_of
 from ._training import (
@@ -172,24 +173,38 @@ class Trainer(TrainingLoop):
                 check_labels_on_gpu(self.model, data, labels)
             take_x, take_t = _row_taker(data, batch_size), _row_taker(labels, batch_size)
 
-        def epoch() -> Iterator[Any]:
+        # Of the iterations that `_order` is for: how many were begun.
+        taken = at.iteration or max_iters
+
+        def next_rows(count: int) -> Array:
+            """The rows of so many iterations: each epoch's are shuffled when its first are asked for."""
             # The book shuffles the data set itself, x = x[idx], so that permutations compound. Permuting the row
             # numbers instead yields the same mini-batches without copying the data set in every epoch.
-            if at.iteration == 0:
-                self._order = self._order[self._rng.permutation(data_size)]
-            order = self._order[at.iteration * batch_size : max_iters * batch_size]
+            nonlocal taken
+            begin, end = taken * batch_size, (taken + count) * batch_size
+            taken = (taken + count - 1) % max_iters + 1
+            rows = self._order
+            if end > max_iters * batch_size:
+                orders = [self._order]
+                while len(orders) * max_iters * batch_size < end:
+                    orders.append(orders[-1][self._rng.permutation(data_size)])
+                self._order = orders[-1]
+                rows = np.concatenate([order[: max_iters * batch_size] for order in orders])
+            return rows[begin:end]
+
+        def epoch() -> Iterator[Any]:
+            left = max_iters - at.iteration
             if fast is not None:
-                return fast.steps(order, batch_size, until_checkpoint, until_evaluation, self._ctrl_c)
-            starts, order = range(0, len(order), batch_size), xp_of(data).asarray(order)
+                return fast.steps(left, next_rows, batch_size, until_stop, until_evaluation, self._ctrl_c)
+            starts, order = range(0, left * batch_size, batch_size), xp_of(data).asarray(next_rows(left))
             mini_batches = (order[start : start + batch_size] for start in starts)
             return self._steps(((take_x(rows), take_t(rows)) for rows in mini_batches), max_grad)
 
-        def until_checkpoint() -> int:
-            """How many iterations until the next checkpoint, or the end of the epoch."""
-            left = max_iters - at.iteration
-            if checkpoint_every is None:
-                return left
-            return min(left, checkpoint_every - (at.epoch * max_iters + at.iteration) % checkpoint_every)
+        def until_stop() -> int:
+            """How many iterations until something else is to be done: a checkpoint, or an epoch's accuracy."""
+            done = at.epoch * max_iters + at.iteration
+            left = max_epoch * max_iters - done if held_out is None else max_iters - at.iteration
+            return left if checkpoint_every is None else min(left, checkpoint_every - done % checkpoint_every)
 
         def until_evaluation() -> int:
             return max_iters if eval_interval is None else -at.iteration % eval_interval + 1

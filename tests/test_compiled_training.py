@@ -1,6 +1,8 @@
 """Trainer by the compiled step: the same curve as layer by layer, and only where the model allows."""
 
 import logging
+import os
+import signal
 import types
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastnn
+from fastnn._compiled_training import CompiledTraining
 from fastnn.layers import Softmax
 from fastnn.models import TwoLayerNet
 from fastnn.optimizer import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
@@ -193,21 +196,39 @@ def test_wrong_labels_are_named_by_the_layer():
         fit(net(), x, np.full(203, 4), True)
 
 
-def test_ctrl_c_between_epochs_keeps_what_was_learned(monkeypatch):
+@pytest.mark.parametrize(("at_once", "done"), [(7, 21), (10, 30), (25, 25), (1000, 50)])
+def test_ctrl_c_waits_until_all_that_was_done_is_counted(monkeypatch, at_once, done):
     x, t = data()
-    epochs = []
+    orders = [np.arange(203)]
 
     def permutation(n):
-        epochs.append(n)
-        if len(epochs) == 3:
-            raise KeyboardInterrupt
-        return np.arange(n)
+        if len(orders) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        shuffle = np.roll(np.arange(n), 50)
+        orders.append(orders[-1][shuffle])
+        return shuffle
 
     monkeypatch.setattr("fastnn.trainer._generator_of", lambda *_: types.SimpleNamespace(permutation=permutation))
-    interrupted = fit(net(), x, t, True, max_epoch=5)
+    monkeypatch.setattr(CompiledTraining, "_most_at_once", lambda *_: at_once)
+    interrupted = fit(net(), x, t, True, max_epoch=5, eval_interval=1)
     assert interrupted.interrupted
-    assert interrupted.current_epoch == 2
-    monkeypatch.setattr("fastnn.trainer._generator_of", lambda *_: types.SimpleNamespace(permutation=np.arange))
-    whole = fit(net(), x, t, True, max_epoch=2)
-    for a, b in zip(interrupted.model.params, whole.model.params, strict=True):
+    assert 10 * interrupted.current_epoch + interrupted._progress.iteration == done
+    model = net()
+    step = fastnn.compile(model, SGD(0.1))
+    rows = np.concatenate([order[:200] for order in orders[1:]])[: 20 * done]
+    assert_array_equal(interrupted.loss_list, step.steps(*step.data(x, t), rows, 20))
+    for a, b in zip(interrupted.model.params, model.params, strict=True):
+        assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("checkpoint_every", [3, 10, 16])
+def test_nothing_is_done_beyond_a_checkpoint(tmp_path, checkpoint_every):
+    x, t = data()
+    at = tmp_path / "checkpoint.npz"
+    whole = fit(net(), x, t, True, max_epoch=4, checkpoint=at, checkpoint_every=checkpoint_every)
+    rest = Trainer(net(), SGD(0.1))
+    rest.resume(at)
+    rest.fit(x, t, max_epoch=4, batch_size=20, eval_interval=4, verbose=False, rng=0)
+    assert rest.loss_list == whole.loss_list
+    for a, b in zip(rest.model.params, whole.model.params, strict=True):
         assert_array_equal(a, b)
