@@ -15,7 +15,8 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import LoweringPass, register_pass
 from numba.core.registry import CPUDispatcher
-from numba.core.typed_passes import AnnotateTypes
+from numba.core.typed_passes import AnnotateTypes, InlineOverloads, NopythonRewrites
+from numba.core.untyped_passes import InlineClosureLikes
 
 
 @contextlib.contextmanager
@@ -33,12 +34,23 @@ def _without_garbage_collection():
 class _Library(JITCodeLibrary):
     """The code of a kernel, which is optimised when it is whole."""
 
+    def _optimize_functions(self, module):  # each by itself: done by Numba for its own libraries
+        module.data_layout = self._codegen._data_layout
+
     def finalize(self):
         _link(self._final_module, self._linking_libraries)
+        self._variables_into_registers()
         for library in self._linking_libraries:
             self._reload_init.update(library._reload_init)
         self._linking_libraries = []
         super().finalize()
+
+    def _variables_into_registers(self):
+        """Numba keeps them in memory, and turns loops first: softmax then took 1.3 times as long."""
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_simplify_cfg_pass()
+        passes.run(self._final_module, self._codegen._pass_builder())
 
 
 class _PartLibrary(_Library):
@@ -50,10 +62,6 @@ class _PartLibrary(_Library):
 
     def add_ir_module(self, ir_module):
         self._modules.append(ir_module)  # as a text only if it is needed
-
-    def add_llvm_module(self, module):  # without the optimisation of each function
-        module.data_layout = self._codegen._data_layout
-        self._final_module.link_in(module)
 
     def finalize(self):
         self._finalized = True
@@ -111,11 +119,19 @@ class _AsPart(_IntoLibrary):
         return True
 
 
+# Passes that look for functions in functions, which no kernel has, and for expressions of whole arrays, of which each
+# operation is a loop of its own without them. For that they find out anew, every time, which variables live where.
+# Where there may be `prange` they are needed.
+_NOT_NEEDED = {InlineClosureLikes, InlineOverloads, NopythonRewrites}
+
+
 class _KernelCompiler(Compiler):
     lowering = _AsKernel
 
     def define_pipelines(self):
         pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        if not self.state.flags.auto_parallel.enabled:
+            pipeline.passes = [each for each in pipeline.passes if each[0] not in _NOT_NEEDED]
         pipeline.add_pass_after(self.lowering, AnnotateTypes)
         pipeline.finalize()
         return [pipeline]

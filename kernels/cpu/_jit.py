@@ -9,6 +9,7 @@ import types
 import numpy as np
 from numba.core import sigutils
 
+from . import _operators  # noqa: F401
 from ._cache import KernelCache, cache_dir
 from ._compiler import CKernel, Kernel, Part
 from ._threads import claim_threads, load_openmp, release_threads
