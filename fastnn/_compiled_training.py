@@ -43,7 +43,7 @@ class CompiledTraining:
             step = compile(model, optimizer, max_grad)
             x = step.rows(x)
             if not step.reads(x) and x.size <= _CONVERTED_VALUES:
-                x = as_plain(x, step.dtype)
+                x = step.rows(as_plain(x, step.dtype))
             labels = step.labels(t, x)  # checked here once for all
             step.data(x[:1], labels[:1])  # whether samples fit the network, one stands for all
         except (TypeError, ValueError, AttributeError) as reason:

@@ -17,13 +17,13 @@ from ._update import compiled_update
 from .optimizer import compiled_rule
 
 # Columns of the table's first row: addresses; bytes of memory a thread; how many steps were done; the loss, what it is
-# multiplied by (a float64); addresses again.
+# multiplied by (a float64); addresses again; samples of a batch up to which the last of them serves.
 ENGINE, UPDATE, RULE, ROWS_PASS, WEIGHTS_PASS, PREDICT_PASS, WORK, SCRATCH, WORK_BYTES, DONE = range(10)
-LOSS, SCALE, ACTIVATE, GRADIENT = range(10, 14)
+LOSS, SCALE, ACTIVATE, GRADIENT, SMALL_STEP, SMALL_ROWS = range(10, 16)
 # Columns of the others. Addresses are 0 where there is no such array; strides and sizes in elements.
 IN, OUT, W_AT, W_ROW, W_COL, B_AT, DW_AT, DB_AT, ACT, WIDTH, BEFORE = range(11)
 W_STATE, B_STATE = 11, 13  # of the optimizer: two each
-COLUMNS = 15
+COLUMNS = 16
 NONE, RELU, SIGMOID, TANH = range(4)
 _ACTIVATIONS = {None: NONE, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH}
 CROSS_ENTROPY, SQUARED_ERROR = range(2)

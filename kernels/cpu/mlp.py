@@ -4,8 +4,9 @@ A stage is y = act(x · W + b), or without b, or act alone. One training step, f
     by shares of rows:     y of all stages, the loss, and the gradients g of all stages back to the first
     by shares of weights:  dW = xᵀ · g, db = sum over rows of g, and the optimizer's update of W and b
 Two parallel regions a step instead of two a layer, and more for large layers (_mlp_rows.py, _mlp_weights.py). How the
-work is shared out changes no sum: results are bitwise the same for any number of threads. The network is a table of
-numbers (_mlp_plan.py). float32 or float64; losses: see softmax_with_loss.py and mean_squared_error.py.
+work is shared out changes no sum: results are bitwise the same for any number of threads. A small network has a way of
+its own to the gradients (_mlp_small.py). The network is a table of numbers (_mlp_plan.py). float32 or float64; losses:
+see softmax_with_loss.py and mean_squared_error.py.
 """
 
 import functools
@@ -36,6 +37,8 @@ from ._mlp_plan import (
     ROWS_PASS,
     SCALE,
     SCRATCH,
+    SMALL_ROWS,
+    SMALL_STEP,
     WEIGHTS_PASS,
     WIDTH,
     WORK,
@@ -47,6 +50,7 @@ from ._mlp_plan import (
 )
 from ._mlp_predict import compiled_predict_pass
 from ._mlp_rows import compiled_rows_pass, next_region, stops
+from ._mlp_small import compiled_small_step, filled_up, is_small
 from ._mlp_weights import compiled_weights_pass
 from ._reduce import wide_sum
 from ._threads import claim_threads, release_threads
@@ -72,15 +76,20 @@ def mlp_workspace(plan, batch_size, dtype):
     """Memory in which `mlp_train` keeps a batch's activations and gradients, for batches up to batch_size."""
     dtype, stages = np.dtype(dtype), plan.table[1:]
     line = LINE_BYTES // dtype.itemsize
-    per_sample = 2 * int(stages[:, WIDTH].sum()) + 2 + int(stages[0, IN]) + 4 * line
+    per_sample = 2 * int(stages[:, WIDTH].sum()) + 2 + int(stages[0, IN]) + int(stages[-1, OUT]) + 1 + 4 * line
     squares = np.zeros(int(stages[:, IN].sum()) + len(stages))
     functions = {
         ROWS_PASS: compiled_rows_pass(dtype.char),
         WEIGHTS_PASS: compiled_weights_pass(dtype.char),
         GRADIENT: compiled_activation_gradient(dtype.char),
     }
-    table, memory = _memory(plan, functions, np.empty(per_sample * batch_size + line, dtype))
     train, alone_rows = _compiled_train(dtype.char).address, PARALLEL_ABOVE // (3 * plan.work)
+    samples, small_rows = batch_size, 0
+    if is_small(plan, dtype):
+        functions[SMALL_STEP], small_rows = compiled_small_step(dtype.char), alone_rows
+        samples += line  # to fill up the last vector
+    table, memory = _memory(plan, functions, np.empty(per_sample * samples + line, dtype))
+    table[0, SMALL_ROWS] = small_rows
     at_once, kept = step_at_once(train, table, squares, dtype, alone_rows, batch_size)
     return Workspace(table, squares, (*memory, kept), at_once)
 
@@ -123,6 +132,13 @@ def _train(
         first, stop = batch * n, np.intp(0)  # not a literal, for which `next_region` would be compiled again
         if has_labels and not labels_fit(t, t_rows, order, first, n, classes, one):
             return
+        rate, of_batch = one, 0
+        if batches_of_numbers > 0:
+            of_batch = numbers_at + min(batch, batches_of_numbers - 1) * row_bytes
+        samples, phases = n, 2 if clip else 1
+        if n <= head[SMALL_ROWS] and not clip:
+            call(head[SMALL_STEP], table, length, x, t, t_rows, order, first, n, of_batch, scale)
+            samples, stop, phases = filled_up(n, one), stops(stages), 0
         while stop < stops(stages):
             end, row_parts, column_parts = next_region(stages, n, stop, threads, one)
             parts = row_parts * column_parts
@@ -135,10 +151,7 @@ def _train(
                         row_parts, column_parts, scale,
                     )  # fmt: skip
             stop = end
-        rate, of_batch = one, 0
-        if batches_of_numbers > 0:
-            of_batch = numbers_at + min(batch, batches_of_numbers - 1) * row_bytes
-        for phase in range(2 if clip else 1):
+        for phase in range(phases):
             differentiate = np.intp(phase == 0)
             if threads == 1:
                 call(
@@ -153,7 +166,7 @@ def _train(
                     )  # fmt: skip
             if phase == 0 and clip:
                 rate = numbers.dtype.type(clipping_rate(squares, max_norm))
-        losses[batch] = loss_scale * wide_sum(memory_of(head, stages, n, one)[2], n, one) / n
+        losses[batch] = loss_scale * wide_sum(memory_of(head, stages, samples, one)[2], n, one) / n
     head[DONE] = batches
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -147,6 +147,48 @@ def test_any_network(k, kinds, sizes, n, dtype, label_kind, transposed, seed):
 def test_tanh_and_squared_errors(kinds, sizes, n, batches, dtype, label_kind):
     sizes = sizes[: 1 + sum(bool(product) for product, _ in kinds)]
     check_training(cpu, sizes, kinds, n, dtype, label_kind, batches)
+
+
+@pytest.fixture
+def all_are_small(monkeypatch):
+    """Also where the CPU's vectors are short."""
+    monkeypatch.setattr("fastnn.kernels.cpu._mlp_small._MOST_WORK", 1000)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kinds=st.lists(
+        st.tuples(st.sampled_from(["affine", "matmul"]), st.sampled_from([None, "relu", "sigmoid", "tanh"])),
+        min_size=1,
+        max_size=3,
+    ),
+    sizes=st.lists(st.integers(1, 11), min_size=4, max_size=4),
+    n=st.integers(1, 50),
+    batches=st.integers(1, 2),
+    dtype=st.sampled_from(list(TOL)),
+    label_kind=st.sampled_from(["indices", "rows", "targets"]),
+    transposed=st.booleans(),
+)
+def test_small_networks(all_are_small, kinds, sizes, n, batches, dtype, label_kind, transposed):
+    check_training(cpu, sizes[: len(kinds) + 1], kinds, n, dtype, label_kind, batches, transposed=transposed)
+
+
+@pytest.mark.parametrize("label_kind", ["indices", "rows", "targets"])
+def test_infinity_in_a_small_network(all_are_small, label_kind):
+    """It reaches what it reaches in NumPy, and nothing through what fills up a vector."""
+    own = stages(*mlp(2, 3, 4, activation="sigmoid"), "float64")
+    own[0][0][0, 1], own[1][0][2, 0] = np.inf, -np.inf
+    exact, x = copy(own, "float64"), np.random.default_rng(0).standard_normal((5, 2))
+    loss = ("mean_squared_error",) if label_kind == "targets" else ()
+    with np.errstate(all="ignore"):
+        got, want = (
+            train(room, room_stages, x, *labels(5, 4, label_kind, "float64"), NO_ORDER, 5, loss=loss)
+            for room, room_stages in ((cpu, own), (ref, exact))
+        )
+    assert_allclose(got, want)
+    for stage, exact_stage in zip(own, exact, strict=True):
+        for a, b in zip(stage[:4], exact_stage[:4], strict=True):
+            assert_allclose(a, b)
 
 
 def test_targets_may_be_anything():
