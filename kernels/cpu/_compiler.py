@@ -13,10 +13,26 @@ from numba.core import cgutils
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, DefaultPassBuilder
-from numba.core.compiler_machinery import LoweringPass, register_pass
+from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
 from numba.core.registry import CPUDispatcher
-from numba.core.typed_passes import AnnotateTypes, InlineOverloads, NopythonRewrites
-from numba.core.untyped_passes import InlineClosureLikes
+from numba.core.typed_passes import (
+    AnnotateTypes,
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NoPythonSupportedFeatureValidation,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.untyped_passes import (
+    DeadBranchPrune,
+    FixupArgs,
+    GenericRewrites,
+    IRProcessing,
+    ReconstructSSA,
+    RewriteSemanticConstants,
+    TranslateByteCode,
+)
 
 
 @contextlib.contextmanager
@@ -119,22 +135,29 @@ class _AsPart(_IntoLibrary):
         return True
 
 
-# Passes that look for functions in functions, which no kernel has, and for expressions of whole arrays, of which each
-# operation is a loop of its own without them. For that they find out anew, every time, which variables live where.
-# Where there may be `prange` they are needed.
-_NOT_NEEDED = {InlineClosureLikes, InlineOverloads, NopythonRewrites}
-
-
 class _KernelCompiler(Compiler):
     lowering = _AsKernel
 
     def define_pipelines(self):
-        pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        if not self.state.flags.auto_parallel.enabled:
-            pipeline.passes = [each for each in pipeline.passes if each[0] not in _NOT_NEEDED]
-        pipeline.add_pass_after(self.lowering, AnnotateTypes)
+        if self.state.flags.auto_parallel.enabled:
+            pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
+            pipeline.add_pass_after(self.lowering, AnnotateTypes)
+        else:
+            pipeline = PassManager("fastnn")
+            for each in (*_ALL_BUT_PRANGE, self.lowering, NativeLowering, NoPythonBackend):
+                pipeline.add_pass(each, each.__name__)
         pipeline.finalize()
         return [pipeline]
+
+
+# Of Numba's passes those that kernels need. Left out are those for functions in functions, for `with`, for loops over
+# tuples of several types, and the one that joins operations on whole arrays: most find out anew which variables live
+# where, together 0.5 s of a first step.
+_ALL_BUT_PRANGE = (
+    TranslateByteCode, FixupArgs, IRProcessing, RewriteSemanticConstants, DeadBranchPrune, GenericRewrites,
+    ReconstructSSA, DeadBranchPrune, NopythonTypeInference, PreLowerStripPhis, NoPythonSupportedFeatureValidation,
+    IRLegalization, AnnotateTypes,
+)  # fmt: skip
 
 
 class _PartCompiler(_KernelCompiler):
