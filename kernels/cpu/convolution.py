@@ -6,6 +6,7 @@ convolution_relu: max(that, 0)      dx, dW, db: its gradients; x outside of the 
 x, dx: (N, C, H, W); W, dW: (F, C/groups, KH, KW); b, db: (F,); out, dout: (N, F, OH, OW); all contiguous, of one
 dtype, float32 or float64, which sums accumulate in. stride, pad, dilation: pairs (vertical, horizontal). The groups
 follow from the shapes. Georganas et al., Anatomy of High-Performance Deep Learning Convolutions, SC18.
+Of 3 x 3, stride and dilation 1, with many channels: by Winograd's algorithm, which see in _convolve_winograd.py.
 """
 
 import functools
@@ -14,13 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype, prange, types
 
-from . import _convolve, _convolve_planes, _convolve_weights
+from . import _convolve, _convolve_planes, _convolve_weights, _convolve_winograd
 from ._gemm import _round_up
 from ._image_plan import PIXEL_ROWS, TASK, WEIGHTS_TASK, Task, WeightsTask, backward_plan, forward_plan, weights_plan
 from ._image_tile import compiled_image_tile
 from ._jit import c_function, entry, parallel_twin, run
 from ._simd import VECTORS
 from ._tile import address, call
+from ._winograd_plan import WINOGRAD_TASK, WinogradTask, pays, suits, winograd_plan
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
@@ -120,18 +122,49 @@ def _weights_task(dtype, *geometry):
     return _prepared(passes, task, WEIGHTS_TASK, elements, dtype, tables)
 
 
+@functools.lru_cache(maxsize=64)
+def _winograd_task(relu, turned, dtype, image_size, W_shape, pad, out_size):
+    F, C, KH, KW = W_shape
+    channels, filters, strides = (F, C, (KH * KW, C * KH * KW)) if turned else (C, F, (C * KH * KW, KH * KW))
+    plan, terms = winograd_plan(image_size, out_size, channels, filters, pad, strides, turned, _lanes(dtype))
+    task = WinogradTask(
+        *[0] * 7,
+        plan=plan,
+        tile=compiled_image_tile(dtype, over_pixels=True).address,
+        relu=int(relu),
+        has_bias=int(not turned),
+        terms=terms.ctypes.data,
+    )
+    passes = _convolve_winograd.transform_filters, _convolve_winograd.convolve
+    elements = plan.panels * (2 + 16 * channels) * PIXEL_ROWS
+    return _prepared(passes, task, WINOGRAD_TASK, elements, dtype, terms)
+
+
 def _run(prepared, work, x, *arrays):
     first, second, task, memory, _ = prepared
-    args = first, second, task.copy(), x, *arrays, np.empty(memory, np.uint8), x.dtype.type(1)
+    task = task.copy()
+    args = first, second, task, x, *arrays, np.empty(memory, np.uint8), x.dtype.type(1)
     if work > PARALLEL_ABOVE:
         run(_serial, _parallel, *args)
     else:
         _serial(*args, 1)
+    return task
+
+
+def _run_winograd(prepared, work, *arrays):
+    """Whether all outputs are finite: if not, they are to be computed directly."""
+    task = _run(prepared, work, *arrays)
+    return not task.view(WINOGRAD_TASK)["not_finite"].any()
 
 
 def _forward(x, W, b, stride, pad, dilation, out, relu):
-    geometry = x.shape[2:], W.shape, x.shape[1] // W.shape[1], stride, pad, dilation, out.shape[2:]
-    _run(_forward_task(relu, x.dtype.char, *geometry), out.size * W[0].size, x, W, out, b)
+    groups, out_size, work = x.shape[1] // W.shape[1], out.shape[2:], out.size * W[0].size
+    if suits(W.shape, groups, stride, dilation) and pays(len(x), W.shape, out_size):
+        prepared = _winograd_task(relu, False, x.dtype.char, x.shape[2:], W.shape, pad, out_size)
+        if _run_winograd(prepared, work, x, W, out, b):
+            return
+    geometry = x.shape[2:], W.shape, groups, stride, pad, dilation, out_size
+    _run(_forward_task(relu, x.dtype.char, *geometry), work, x, W, out, b)
 
 
 def convolution_forward(x, W, b, stride, pad, dilation, out):
@@ -143,9 +176,15 @@ def convolution_relu_forward(x, W, b, stride, pad, dilation, out):
 
 
 def convolution_backward_input(dout, W, stride, pad, dilation, dx):
-    geometry = dx.shape[2:], W.shape, dx.shape[1] // W.shape[1], stride, pad, dilation, dout.shape[2:]
+    groups, out_size, work = dx.shape[1] // W.shape[1], dout.shape[2:], dout.size * W[0].size
     no_bias = np.empty(0, dx.dtype)
-    _run(_backward_task(dx.dtype.char, *geometry), dout.size * W[0].size, dout, W, dx, no_bias)
+    if suits(W.shape, groups, stride, dilation) and pays(len(dx), W.shape, dx.shape[2:]):
+        beside = 2 - pad[0], 2 - pad[1]
+        prepared = _winograd_task(False, True, dx.dtype.char, out_size, W.shape, beside, dx.shape[2:])
+        if _run_winograd(prepared, work, dout, W, dx, no_bias):
+            return
+    geometry = dx.shape[2:], W.shape, groups, stride, pad, dilation, out_size
+    _run(_backward_task(dx.dtype.char, *geometry), work, dout, W, dx, no_bias)
 
 
 def convolution_backward_params(x, dout, stride, pad, dilation, dW, db):

@@ -1,4 +1,5 @@
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -64,7 +65,23 @@ def run(k, geometry, x, W, b, dout):
     return dict(zip(OUTPUTS, outputs, strict=True))
 
 
-def check(k, geometry, dtype, seed=0):
+def winograd_size(x, W, b, pad):
+    """What the terms of Winograd's sums amount to; of arrays without negative elements."""
+    G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0, 0, 1]])
+    B = np.array([[1, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 0], [0, 0, 0, 1]])
+    A = np.array([[1, 0], [1, 1], [1, 1], [0, 1]])
+    size = [n + 2 * p - 2 for n, p in zip(x.shape[2:], pad, strict=True)]
+    tiles = [(n + 1) // 2 for n in size]
+    # From -pad on; the 8 are for those below 0.
+    padded = np.pad(x, [(0, 0), (0, 0), *((8 + p, 9 + p) for p in pad)])[:, :, 8:, 8:]
+    d = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), (2, 3))
+    d = d[:, :, : 2 * tiles[0] : 2, : 2 * tiles[1] : 2]
+    m = np.einsum("ncijrs,fcrs->nfijrs", B.T @ d @ B, G @ W @ G.T)
+    out = (A.T @ m @ A).swapaxes(3, 4).reshape(len(x), len(W), *(2 * n for n in tiles))
+    return out[:, :, : size[0], : size[1]] + b[:, None, None]
+
+
+def check(k, geometry, dtype, seed=0, winograd=False):
     arrays = geometry.arrays(dtype, seed)
     before = [a.copy() for a in arrays]
     got = run(k, geometry, *arrays)
@@ -72,9 +89,15 @@ def check(k, geometry, dtype, seed=0):
     # What the terms of each sum amount to: the bound of Higham, Accuracy and Stability, section 3.5.
     size = run(ref, geometry, *(np.abs(a.astype("float64")) for a in arrays))
     outputs, taps = geometry.N * np.prod(geometry.out_size), np.prod(geometry.kernel)
-    depths = {"dx": geometry.filters * taps, "dW": outputs, "db": outputs}
+    depths = {"out": geometry.channels * taps, "dx": geometry.filters * taps, "dW": outputs, "db": outputs}
+    if winograd:
+        x, W, b, dout = (np.abs(a.astype("float64")) for a in arrays)
+        size["out"] = size["relu"] = winograd_size(x, W, b, geometry.pad)
+        beside = [2 - p for p in geometry.pad]
+        size["dx"] = winograd_size(dout, W.swapaxes(0, 1)[:, :, ::-1, ::-1], np.zeros(W.shape[1]), beside)
+        depths |= {"out": geometry.channels + 4, "dx": geometry.filters + 4}
     for name in got:
-        depth = depths.get(name, geometry.channels * taps)
+        depth = depths.get(name, depths["out"])
         bound = (depth + 8) * np.finfo(dtype).eps * size[name]
         assert np.all(np.abs(got[name] - want[name]) <= bound), name
     for array, kept in zip(arrays, before, strict=True):
@@ -109,6 +132,84 @@ def geometries(draw):
 @example(Geometry(2, 3, 2, (9, 9), (1, 1), stride=(4, 4)), "float32", 0)
 def test_matches_reference(k, geometry, dtype, seed):
     check(k, geometry, dtype, seed)
+
+
+def by_winograd(wanted=True):
+    """Have Winograd's algorithm chosen wherever it is possible, or nowhere."""
+    return mock.patch.object(convolution, "pays", lambda *_: wanted)
+
+
+@st.composite
+def geometries_for_winograd(draw):
+    pad = draw(st.tuples(st.integers(0, 4), st.integers(0, 4)))
+    size = tuple(max(1, 3 - 2 * p) + draw(st.integers(0, 20)) for p in pad)
+    images, channels, filters = (draw(st.integers(1, most)) for most in (9, 40, 40))
+    return Geometry(images, channels, filters, size, pad=pad)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    geometry=geometries_for_winograd(), dtype=st.sampled_from(["float32", "float64"]), seed=st.integers(0, 2**32 - 1)
+)
+@example(Geometry(2, 40, 33, (56, 56), pad=(1, 1)), "float32", 0)  # several blocks an image
+@example(Geometry(9, 64, 10, (14, 14), pad=(1, 1)), "float32", 0)  # and across images
+@example(Geometry(2, 300, 20, (6, 70), pad=(0, 2)), "float64", 0)  # one row of tiles a block
+@example(Geometry(3, 2, 3, (1, 1), pad=(1, 4)), "float32", 0)
+def test_winograd_matches_reference(geometry, dtype, seed):
+    with by_winograd():
+        check(cpu, geometry, dtype, seed, winograd=True)
+
+
+def test_winograd_is_chosen_where_it_pays():
+    """Many tiles of many channels: the results are rounded in another way."""
+    geometry = Geometry(8, 64, 32, (14, 14), pad=(1, 1))
+    x, W, b, dout = geometry.arrays("float32")
+    chosen = run(cpu, geometry, x, W, b, dout)
+    few = run(cpu, geometry._replace(N=2), x[:2], W, b, dout[:2])
+    with by_winograd():
+        winograd = run(cpu, geometry, x, W, b, dout)
+    with by_winograd(False):
+        direct = run(cpu, geometry, x, W, b, dout)
+    for name in ("out", "relu", "dx"):
+        assert_array_equal(chosen[name], winograd[name])
+        assert_array_equal(few[name], direct[name][:2])
+        assert np.any(winograd[name] != direct[name])
+
+
+AFFECTED = {"x": ["out", "relu"], "W": ["out", "relu", "dx"], "b": ["out", "relu"], "dout": ["dx"]}
+
+
+def check_as_without_winograd(geometry, arrays, names):
+    results = []
+    for wanted in (True, False):
+        with by_winograd(wanted), np.errstate(invalid="ignore"):
+            results.append(run(cpu, geometry, *arrays))
+    for name in names:
+        assert_array_equal(*(result[name] for result in results), err_msg=name)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+@pytest.mark.parametrize("poisoned", AFFECTED)
+def test_winograd_spreads_neither_nan_nor_infinity(poisoned, poison):
+    geometry = Geometry(2, 3, 5, (9, 8), pad=(1, 1))
+    arrays = geometry.arrays("float32")
+    array = arrays[list(AFFECTED).index(poisoned)]
+    array = array[-1, -1] if array.ndim > 1 else array
+    for place in np.ndindex(array.shape):
+        kept = array[place]
+        array[place] = poison
+        check_as_without_winograd(geometry, arrays, AFFECTED[poisoned])
+        array[place] = kept
+
+
+@pytest.mark.parametrize("large", ["x", "W", "dout"])
+def test_what_overflows_in_winograds_transforms_alone(large):
+    geometry = Geometry(2, 3, 5, (9, 8), pad=(1, 1))
+    arrays = [a / 64 for a in geometry.arrays("float32")]
+    arrays[list(AFFECTED).index(large)][...] = 3e38
+    check_as_without_winograd(geometry, arrays, AFFECTED[large])
+    got = run(cpu, geometry, *arrays)
+    assert all(np.isfinite(got[name]).all() for name in AFFECTED[large])
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -164,9 +265,11 @@ def test_nan_and_infinity_come_out_where_they_went_in(k, poison):
     Geometry(1, 3, 20, (17, 9), stride=(2, 2)),
     Geometry(1, 3, 40, (4, 5), pad=(6, 1)),  # some threads see nothing but padding
 ], ids=str)  # fmt: skip
-def test_the_same_for_any_number_of_threads(geometry, monkeypatch):
+@pytest.mark.parametrize("winograd", [False, True])
+def test_the_same_for_any_number_of_threads(geometry, winograd, monkeypatch):
     arrays = geometry.arrays("float32")
     results = []
+    monkeypatch.setattr(convolution, "pays", lambda *_: winograd)
     for threads in (1, 2, 3, 7):
         monkeypatch.setattr(convolution, "PARALLEL_ABOVE", 0)
         monkeypatch.setattr(convolution, "run", lambda serial, parallel, *args, t=threads: (
@@ -187,8 +290,10 @@ def test_copies_of_parts_of_large_images(k, pad):
 
 
 @pytest.mark.parametrize("shape", [(65, 32, 64, 64), (180, 32, 39, 39)], ids=str)
-def test_outputs_written_past_the_caches(shape):
+@pytest.mark.parametrize("winograd", [False, True])
+def test_outputs_written_past_the_caches(shape, winograd, monkeypatch):
     """Whole vectors of aligned outputs of more than 32 MB; what does not begin with a cache line is not written so."""
+    monkeypatch.setattr(convolution, "pays", lambda *_: winograd)
     rng = np.random.default_rng(0)
     N, F, H, W = shape
     x, W = rng.standard_normal((N, 8, H, W), "float32"), rng.standard_normal((F, 8, 3, 3), "float32")

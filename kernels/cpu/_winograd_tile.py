@@ -1,0 +1,151 @@
+"""The transforms of Winograd's convolution, F(2x2, 3x3), as vectors over tiles, in LLVM IR.
+
+A tile d of 4 x 4 pixels becomes Bᵀ d B; sums m of such tiles, times filters, become the 2 x 2 outputs Aᵀ m A:
+
+    Bᵀ = 1  0 -1  0       Aᵀ = 1  1  1  0
+         0  1  1  0            0  1 -1 -1
+         0 -1  1  0
+         0  1  0 -1
+
+Tiles begin two pixels apart, so that vectors hold every other pixel: loads and stores of those are two and an exchange.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS
+from ._tile import _I32, _I64, _int, _Vector
+
+
+def _shuffled(v, x, y, order):
+    return v.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, v.lanes), order))
+
+
+def _four(v, d0, d1, d2, d3):
+    """Bᵀ d, along one axis."""
+    builder = v.builder
+    return builder.fsub(d0, d2), builder.fadd(d1, d2), builder.fsub(d2, d1), builder.fsub(d1, d3)
+
+
+def _two(v, m0, m1, m2, m3):
+    """Aᵀ m, along one axis."""
+    builder = v.builder
+    return builder.fadd(builder.fadd(m0, m1), m2), builder.fsub(builder.fsub(m1, m2), m3)
+
+
+@intrinsic
+def transform_rows(typing, to, to_plane, to_row, source, source_row, rows, first, end, tiles, like):
+    """d B for rows of pixels: of tile j = 0 .. tiles the element s to to[s · to_plane + row · to_row + j].
+
+    Its pixels are number 2 j .. 2 j + 3 of a row; before `first` and from `end` on they are 0, and not read.
+    """
+
+    def code(context, builder, signature, args):
+        to, to_plane, to_row, source, source_row, rows, first, end, tiles, _ = args
+        v = _Vector(builder, like)
+        to, source = v.pointer(to), v.pointer(source)
+        even, odd = ([2 * lane + k for lane in range(v.lanes)] for k in range(2))
+        with cgutils.for_range_slice(builder, _int(0), tiles, _int(v.lanes), intp=_I64) as (j, _):
+            pixel, written = builder.mul(j, _int(2)), v.first_lanes(builder.sub(tiles, j))
+            places = [builder.add(pixel, _int(offset)) for offset in (0, v.lanes, 2, v.lanes + 2)]
+            masks = []
+            for place in places:
+                before_end, before_first = (v.first_lanes(builder.sub(bound, place)) for bound in (end, first))
+                masks.append(builder.and_(before_end, builder.not_(before_first)))
+            with cgutils.for_range(builder, rows, intp=_I64) as loop:
+                row = v.at(source, builder.mul(source_row, loop.index))
+                here, more, next_, more_next = (
+                    v.load(v.at(row, place), mask) for place, mask in zip(places, masks, strict=True)
+                )
+                pairs = (here, more), (next_, more_next)
+                d = [_shuffled(v, *pair, order) for pair in pairs for order in (even, odd)]
+                place = v.at(v.at(to, builder.mul(to_row, loop.index)), j)
+                for s, value in enumerate(_four(v, *d)):
+                    v.store(value, v.at(place, builder.mul(to_plane, _int(s))), written)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 9, like), code
+
+
+@intrinsic
+def transform_columns(typing, to, to_plane, source, odd, below, source_plane, tiles, like):
+    """Bᵀ (d B): of tile t the element (r, s) to to[(4 r + s) · to_plane + t], whole vectors of tiles.
+
+    A tile's rows of d B are source[s · source_plane + t + (0, odd, below, odd + below)].
+    """
+
+    def code(context, builder, signature, args):
+        to, to_plane, source, odd, below, source_plane, tiles, _ = args
+        v = _Vector(builder, like)
+        to, source = v.pointer(to), v.pointer(source)
+        rows = _int(0), odd, below, builder.add(odd, below)
+        planes = [builder.mul(to_plane, _int(4 * r)) for r in range(4)]
+        with cgutils.for_range(builder, _int(4), intp=_I64) as loop:
+            source_s = v.at(source, builder.mul(source_plane, loop.index))
+            to_s = v.at(to, builder.mul(to_plane, loop.index))
+            with cgutils.for_range_slice(builder, _int(0), tiles, _int(v.lanes), intp=_I64) as (t, _):
+                d = [v.load(v.at(v.at(source_s, row), t)) for row in rows]
+                for value, plane in zip(_four(v, *d), planes, strict=True):
+                    v.store(value, v.at(v.at(to_s, plane), t))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 7, like), code
+
+
+@intrinsic
+def transform_sums(typing, to, to_odd, to_row, source, rows, vectors, like):
+    """Aᵀ m A for `rows` filters by `vectors` of tiles: pixels of a tile's first row to `to`, of its second to_odd on.
+
+    source: 16 planes of PIXEL_ROWS by PIXEL_VECTORS vectors.
+    """
+
+    def code(context, builder, signature, args):
+        to, to_odd, to_row, source, rows, vectors, _ = args
+        v = _Vector(builder, like)
+        to, source = v.pointer(to), v.pointer(source)
+        width = PIXEL_VECTORS * v.lanes
+        halves = [[half * v.lanes // 2 + n // 2 + n % 2 * v.lanes for n in range(v.lanes)] for half in range(2)]
+        loops = cgutils.for_range(builder, rows, intp=_I64), cgutils.for_range(builder, vectors, intp=_I64)
+        with loops[0] as row, loops[1] as vector:
+            tile = builder.mul(vector.index, _int(v.lanes))
+            place = v.at(v.at(source, builder.mul(row.index, _int(width))), tile)
+            columns = []
+            for s in range(4):
+                m = [v.load(v.at(place, _int((4 * r + s) * PIXEL_ROWS * width))) for r in range(4)]
+                columns.append(_two(v, *m))
+            to_pixels = v.at(v.at(to, builder.mul(to_row, row.index)), builder.mul(tile, _int(2)))
+            for r in range(2):
+                pixels = _two(v, *(column[r] for column in columns))
+                place = v.at(to_pixels, to_odd) if r else to_pixels
+                for half in range(2):
+                    v.store(_shuffled(v, *pixels, halves[half]), v.at(place, _int(half * v.lanes)))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6, like), code
+
+
+@intrinsic
+def store_rows(typing, to, to_row, source, source_row, rows, columns, check, like):
+    """to[r, j] = max(source[r, j], floor), and the vector at `check` gets NaN where source is not finite.
+
+    like: the floor.
+    """
+
+    def code(context, builder, signature, args):
+        to, to_row, source, source_row, rows, columns, check, floor = args
+        v = _Vector(builder, like)
+        to, source, check, floor = v.pointer(to), v.pointer(source), v.pointer(check), v.splat(floor)
+        checked = cgutils.alloca_once_value(builder, v.load(check))
+        with cgutils.for_range_slice(builder, _int(0), columns, _int(v.lanes), intp=_I64) as (j, _):
+            mask = v.first_lanes(builder.sub(columns, j))
+            to_j, source_j = v.at(to, j), v.at(source, j)
+            with cgutils.for_range(builder, rows, intp=_I64) as loop:
+                x = v.load(v.at(source_j, builder.mul(source_row, loop.index)), mask)
+                builder.store(v.multiply_add(x, v.zero, builder.load(checked)), checked)
+                v.store(v.at_least(x, floor), v.at(to_j, builder.mul(to_row, loop.index)), mask)
+        v.store(builder.load(checked), check)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 7, like), code
