@@ -34,7 +34,8 @@ class CompiledTraining:
     def __init__(self, step: CompiledStep, x: Array, labels: Array) -> None:
         self._step, self._x, self._labels = step, x, labels
         self._direct = step.reads(x)
-        self._ahead: Array = np.empty(0)  # losses of iterations that were done and not yielded yet
+        self._losses: Any = []  # of the iterations that were done last
+        self._yielded = 0  # of these
 
     @classmethod
     def of(cls, model: Any, optimizer: Any, max_grad: float | None, x: Any, t: Any) -> CompiledTraining | None:
@@ -63,21 +64,22 @@ class CompiledTraining:
         until_stop: Callable[[], int],
         until_evaluation: Callable[[], int],
         ctrl_c: CtrlC,
-    ) -> Iterator[Array]:
+    ) -> Iterator[Any]:
         """The next iterations of an epoch; yields the losses up to the next evaluation.
 
         More may be done by then, of later epochs as well, so that a call of the step is worth its while: up to the next
         stop. next_rows: which rows the mini-batches of so many iterations are.
         """
         while iters > 0:
-            if len(self._ahead) == 0:
+            if self._yielded == len(self._losses):
                 ctrl_c.hold()
-                self._ahead = self._train(next_rows, min(until_stop(), self._most_at_once(batch_size)), batch_size)
-            losses = self._ahead[: min(iters, until_evaluation())]
-            self._ahead = self._ahead[len(losses) :]
+                losses = self._train(next_rows, min(until_stop(), self._most_at_once(batch_size)), batch_size)
+                self._losses, self._yielded = losses.tolist() if isinstance(losses, np.ndarray) else losses, 0
+            losses = self._losses[self._yielded : self._yielded + min(iters, until_evaluation())]
+            self._yielded += len(losses)
             iters -= len(losses)
             yield losses
-            if len(self._ahead) == 0:
+            if self._yielded == len(self._losses):
                 ctrl_c.release()
 
     def _most_at_once(self, batch_size: int) -> int:

@@ -25,7 +25,7 @@ from ._checkpoint import (
     set_generator_state,
     unpack,
 )
-from ._device import on_gpu, to_cpu, xp_of
+from ._device import to_cpu, xp_of
 from .layers import SoftmaxWithLoss
 from .layers.layer import can_skip_input_gradient
 from .optimizer import has_rule
@@ -206,8 +206,8 @@ class TrainingLoop:
         """Train for max_epoch epochs.
 
         ``epoch()`` does the iterations of one that are left after `_progress.iteration`, and yields the losses of one
-        or more at a time: never beyond an iteration after which the mean loss is kept, or a checkpoint written. From an
-        update until its losses are counted here it holds Ctrl-C back.
+        or more at a time, in a list or in an array on the GPU: never beyond an iteration after which the mean loss is
+        kept, or a checkpoint written. From an update until its losses are counted here it holds Ctrl-C back.
         """
         self.eval_interval = eval_interval
         self.interrupted = False
@@ -223,11 +223,11 @@ class TrainingLoop:
                     output.describe(f"epoch {self.current_epoch + 1}")
                     said = eval_interval is None  # an epoch whose lines verbose=n left out ends without one as well
                     for losses in epoch():
-                        # On a GPU nothing is waited for: not float(), and one sum for all.
-                        if on_gpu(losses):
+                        if isinstance(losses, list):
+                            for loss in losses:
+                                at.total_loss = at.total_loss + loss
+                        else:  # on a GPU: nothing is waited for
                             at.total_loss = at.total_loss + losses.sum()
-                        else:
-                            at.total_loss = sum(losses, start=at.total_loss)
                         at.loss_count += len(losses)
                         at.iteration += len(losses)
                         if eval_interval is not None and (at.iteration - 1) % eval_interval == 0:
