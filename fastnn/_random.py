@@ -1,8 +1,13 @@
 """Where random numbers come from."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
+from . import kernels
+
+_COMPILED_FROM = 8  # permutations at a time: those who need fewer do not wait for the compiler
 
 
 def random_source(rng: Any) -> Any:
@@ -10,3 +15,12 @@ def random_source(rng: Any) -> Any:
     if rng is None:
         return np.random
     return np.random.default_rng(rng) if isinstance(rng, int | np.integer) else rng
+
+
+def shuffles(rng: Any, orders: np.ndarray[Any, Any]) -> None:
+    """Write to each row of `orders` but the first the row before it, in the order of ``rng.permutation``."""
+    if rng is np.random and len(orders) > _COMPILED_FROM:
+        kernels.get("cpu").shuffles(np.random.get_bit_generator(), orders)
+        return
+    for before, after in pairwise(orders):
+        after[...] = before[rng.permutation(len(before))]

@@ -17,6 +17,7 @@ import numpy as np
 from ._arrays import Array
 from ._compiled_training import CompiledTraining
 from ._device import on_gpu, xp_of
+from ._random import shuffles
 from ._training import (
     Model,
     Optimizer,
@@ -183,14 +184,13 @@ class Trainer(TrainingLoop):
             nonlocal taken
             begin, end = taken * batch_size, (taken + count) * batch_size
             taken = (taken + count - 1) % max_iters + 1
-            rows = self._order
-            if end > max_iters * batch_size:
-                orders = [self._order]
-                while len(orders) * max_iters * batch_size < end:
-                    orders.append(orders[-1][self._rng.permutation(data_size)])
-                self._order = orders[-1]
-                rows = np.concatenate([order[: max_iters * batch_size] for order in orders])
-            return rows[begin:end]
+            if end <= max_iters * batch_size:
+                return self._order[begin:end]
+            orders = np.empty((-(-end // (max_iters * batch_size)), data_size), np.intp)
+            orders[0] = self._order
+            shuffles(self._rng, orders)
+            self._order = orders[-1]
+            return orders[:, : max_iters * batch_size].ravel()[begin:end]
 
         def epoch() -> Iterator[Any]:
             left = max_iters - at.iteration

@@ -34,6 +34,7 @@ from .mlp import mlp_plan, mlp_predict, mlp_predict_workspace, mlp_train, mlp_wo
 from .optimizer import optimizer_plan, optimizer_update
 from .relu import relu_backward, relu_forward
 from .roofline import copy_to_and_fro, multiply_adds
+from .shuffles import shuffles
 from .sigmoid import sigmoid_backward, sigmoid_forward
 from .sigmoid_with_loss import sigmoid_with_loss
 from .silu import silu_backward, silu_forward
@@ -85,6 +86,7 @@ __all__ = [
     "relu_affine_backward_input",
     "relu_backward",
     "relu_forward",
+    "shuffles",
     "sigmoid_affine_backward_input",
     "sigmoid_backward",
     "sigmoid_forward",
