@@ -28,6 +28,14 @@ release_threads = _in_use.release
 
 
 @functools.cache
+def launch_threads():
+    """Start Numba's threads, and make the function known by which they are given work."""
+    from numba.np.ufunc.parallel import _launch_threads
+
+    _launch_threads()
+
+
+@functools.cache
 def parallel_for():
     """The address of the function by which Numba's ``prange`` shares out work, whatever the threading layer.
 
@@ -35,9 +43,7 @@ def parallel_for():
     with counts[0] parts from args[0] on, which goes up by steps[0]. To do so oneself saves what ``prange`` prepares: a
     region takes 0.8 instead of 1.9 µs.
     """
-    from numba.np.ufunc.parallel import _launch_threads
-
-    _launch_threads()
+    launch_threads()
     return binding.address_of_symbol("numba_parallel_for")
 
 

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import carray, prange, types
+from numba import carray, types
 
 from ._gemm import SCRATCH_BYTES
 from ._jit import c_function, entry
+from ._math import in_dtype_of
 from ._matrices import MIN_ROWS
 from ._mlp_activation import compiled_activate, compiled_activation_gradient
 from ._mlp_at_once import prediction_at_once, step_at_once
@@ -52,8 +53,9 @@ from ._mlp_predict import compiled_predict_pass
 from ._mlp_rows import compiled_rows_pass, next_region, stops
 from ._mlp_small import compiled_small_step, filled_up, is_small
 from ._mlp_weights import compiled_weights_pass
+from ._parts import in_parts
 from ._reduce import wide_sum
-from ._threads import claim_threads, release_threads
+from ._threads import claim_threads, launch_threads, release_threads
 from ._tile import address, call, itemsize, load, one_of
 from ._update import clipping_rate
 
@@ -125,7 +127,7 @@ def _train(
     squares, numbers = carray(squares, (count,)), carray(numbers, (batches_of_numbers, columns))
     one, classes, clip = one_of(numbers), stages[stages.shape[0] - 1, OUT], max_norm > 0.0
     has_labels, loss_scale = head[LOSS] == CROSS_ENTROPY, load(table, SCALE, 0.0)
-    rows_pass, weights_pass, scale = head[ROWS_PASS], head[WEIGHTS_PASS], numbers.dtype.type(loss_scale / n)
+    rows_pass, weights_pass, scale = head[ROWS_PASS], head[WEIGHTS_PASS], in_dtype_of(one, loss_scale / n)
     squares_at, numbers_at, row_bytes = address(squares), address(numbers), columns * itemsize(one)
     for batch in range(batches):
         head[DONE] = batch
@@ -141,31 +143,19 @@ def _train(
             samples, stop, phases = filled_up(n, one), stops(stages), 0
         while stop < stops(stages):
             end, row_parts, column_parts = next_region(stages, n, stop, threads, one)
-            parts = row_parts * column_parts
-            if parts == 1:
-                call(rows_pass, table, length, x, t, t_rows, order, first, n, stop, end, 0, 1, 1, scale)
-            else:
-                for part in prange(parts):
-                    call(
-                        rows_pass, table, length, x, t, t_rows, order, first, n, stop, end, np.intp(part),
-                        row_parts, column_parts, scale,
-                    )  # fmt: skip
+            in_parts(
+                threads, row_parts * column_parts, rows_pass, (table, length, x, t, t_rows, order, first, n, stop, end),
+                (row_parts, column_parts, scale),
+            )  # fmt: skip
             stop = end
         for phase in range(phases):
             differentiate = np.intp(phase == 0)
-            if threads == 1:
-                call(
-                    weights_pass, table, length, x, order, squares_at, n, 0, 1, differentiate, np.intp(clip), of_batch,
-                    rate,
-                )  # fmt: skip
-            else:
-                for part in prange(threads):
-                    call(
-                        weights_pass, table, length, x, order, squares_at, n, np.intp(part), threads, differentiate,
-                        np.intp(clip), of_batch, rate,
-                    )  # fmt: skip
+            in_parts(
+                threads, threads, weights_pass, (table, length, x, order, squares_at, n),
+                (threads, differentiate, np.intp(clip), of_batch, rate),
+            )  # fmt: skip
             if phase == 0 and clip:
-                rate = numbers.dtype.type(clipping_rate(squares, max_norm))
+                rate = in_dtype_of(one, clipping_rate(squares, max_norm))
         losses[batch] = loss_scale * wide_sum(memory_of(head, stages, samples, one)[2], n, one) / n
     head[DONE] = batches
 
@@ -174,8 +164,9 @@ def _train(
 def _compiled_train(dtype):
     real, doubles = types.float32 if dtype == "f" else types.float64, types.CPointer(types.float64)
     count = types.intp
+    launch_threads()
     arguments = [types.CPointer(types.int64), count, doubles, *[count] * 5, types.CPointer(real), count, count]
-    return c_function(types.void(*arguments, types.float64, doubles, count, count), _train, parallel=True)
+    return c_function(types.void(*arguments, types.float64, doubles, count, count), _train)
 
 
 @entry
@@ -191,16 +182,13 @@ def _call_train(function, table, squares, x, t, t_rows, order, n, numbers, max_n
 def _predict(pointer, length, x, n, probabilities, out, threads):
     head, _ = parts_of(pointer, length)
     table, predict_pass, parts = address(head), head[PREDICT_PASS], max(1, min(threads, n // MIN_ROWS))
-    if parts == 1:
-        call(predict_pass, table, length, x, n, probabilities, 0, 1, out)
-    else:
-        for part in prange(parts):
-            call(predict_pass, table, length, x, n, probabilities, np.intp(part), parts, out)
+    in_parts(threads, parts, predict_pass, (table, length, x, n, probabilities), (parts, out))
 
 
 @functools.cache
 def _compiled_predict():
-    return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 6), _predict, parallel=True)
+    launch_threads()
+    return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 6), _predict)
 
 
 @entry
