@@ -9,6 +9,7 @@ import functools
 import numpy as np
 from numba import prange, types
 
+from ._amx import AMX_SCRATCH_BYTES, compiled_amx_product, pays
 from ._gemm import RELU_GRADIENT, SIGMOID_GRADIENT, STORE, compiled_product, scratch_bytes
 from ._jit import entry, jit, parallel_twin, run
 from ._tile import call, keep, lanes, one_element, one_of
@@ -21,7 +22,7 @@ _ENDING = 15
 PARALLEL_ABOVE = 400_000
 MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
 
-_DONE, _NEEDS_THREADS, _UNWRITABLE = 0, 1, 2
+_DONE, _NEEDS_THREADS, _PAYS_BY_AMX, _UNWRITABLE = range(4)
 
 
 @jit
@@ -58,13 +59,17 @@ def grid(m, n, panel, threads):
     return best
 
 
-def _multiply(engine, a, b, v, c, form, threads):
-    """c = ending(a · b), each transposed before if `form` says so, by `threads` threads (0: not known yet)."""
+def _multiply(engine, amx, a, b, v, c, form, threads):
+    """c = ending(a · b), each transposed before if `form` says so, by `threads` threads (0: not known yet).
+
+    amx: the function to be used instead of `engine`, or 0.
+    """
     m, depth, a_row, a_col = _strides(a, form & TRANSPOSE_A)
     _, n, b_row, b_col = _strides(b, form & TRANSPOSE_B)
     _, _, c_row, c_col = _strides(c, 0)
     if threads == 0 and m * n * depth > PARALLEL_ABOVE:
-        return _NEEDS_THREADS
+        is_plain = (a_row == 1 or a_col == 1) and (b_row == 1 or b_col == 1)
+        return _PAYS_BY_AMX if is_plain and pays(m, n, depth) else _NEEDS_THREADS
     alpha = one_of(a)
     size, panel, ending = a.itemsize, 2 * lanes(alpha), form & _ENDING
     v_row = n if ending in (RELU_GRADIENT, SIGMOID_GRADIENT) else 0
@@ -82,11 +87,12 @@ def _multiply(engine, a, b, v, c, form, threads):
         i, i_end = share_of(m, 1, part // column_parts, row_parts)
         j, j_end = share_of(n, panel, part % column_parts, column_parts)
         rows, columns = i_end - i, j_end - j
-        scratch = np.empty(scratch_bytes(rows, columns, depth, a_row, a_col, b_row, b_col, alpha), np.uint8)
+        needed = scratch_bytes(rows, columns, depth, a_row, a_col, b_row, b_col, alpha)
+        scratch = np.empty(AMX_SCRATCH_BYTES if amx != 0 else needed, np.uint8)
         a_i, b_j = a_0 + i * a_row * size, b_0 + j * b_col * size
         c_ij, v_ij = c_0 + (i * c_row + j) * size, v_0 + (i * v_row + j) * size
         call(
-            engine, rows, columns, depth, a_i, a_row, a_col, b_j, b_row, b_col,
+            amx if amx != 0 else engine, rows, columns, depth, a_i, a_row, a_col, b_j, b_row, b_col,
             c_ij, c_row, ending, v_ij, v_row, scratch.ctypes.data, alpha,
         )  # fmt: skip
         keep(scratch)
@@ -112,10 +118,15 @@ class _Kernels:
         matrix, vector = (types.Array(real, axes, "A", readonly=True) for axes in (2, 1))
         out = types.Array(real, 2, "A")
         # v is read-only to its type so that a bias may be; COLUMN_SUMS writes it through its address.
-        self._signature = types.intp(types.intp, matrix, matrix, vector, out, types.intp, types.intp)
+        self._signature = types.intp(types.intp, types.intp, matrix, matrix, vector, out, types.intp, types.intp)
         self.engine = compiled_product(dtype.char).address
         self.nothing = np.empty(0, dtype)
         self.serial = self._compile(entry(_multiply))
+
+    @functools.cached_property
+    def amx(self):
+        product = compiled_amx_product(self.nothing.dtype.char)
+        return product.address if product else 0
 
     @functools.cached_property
     def _parallel(self):
@@ -141,8 +152,9 @@ def multiply(a, b, v, c, form):
     kernels = _kernels.get(a.dtype) or _kernels.setdefault(a.dtype, _Kernels(a.dtype))
     if v is None:
         v = kernels.nothing
-    result = kernels.serial(kernels.engine, a, b, v, c, form, 0)
-    if result == _NEEDS_THREADS:
-        result = run(kernels.serial, kernels.parallel, kernels.engine, a, b, v, c, form)
+    result = kernels.serial(kernels.engine, 0, a, b, v, c, form, 0)
+    if result in (_NEEDS_THREADS, _PAYS_BY_AMX):
+        amx = kernels.amx if result == _PAYS_BY_AMX else 0
+        result = run(kernels.serial, kernels.parallel, kernels.engine, amx, a, b, v, c, form)
     if result == _UNWRITABLE:
         raise ValueError(f"fastnn: an output of strides {c.strides} has no contiguous axis")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray
 
+from ._amx import pays
 from ._gemm import SCRATCH_BYTES, _odd_lines, _round_up, compiled_product
 from ._jit import jit
 from ._matrices import MIN_ROWS
@@ -17,13 +18,13 @@ from ._update import compiled_update
 from .optimizer import compiled_rule
 
 # Columns of the table's first row: addresses; bytes of memory a thread; how many steps were done; the loss, what it is
-# multiplied by (a float64); addresses again; samples of a batch up to which the last of them serves.
+# multiplied by (a float64); addresses again, AMX 0 where it is not used; the samples up to which SMALL_STEP serves.
 ENGINE, UPDATE, RULE, ROWS_PASS, WEIGHTS_PASS, PREDICT_PASS, WORK, SCRATCH, WORK_BYTES, DONE = range(10)
-LOSS, SCALE, ACTIVATE, GRADIENT, SMALL_STEP, SMALL_ROWS = range(10, 16)
+LOSS, SCALE, ACTIVATE, GRADIENT, AMX, SMALL_STEP, SMALL_ROWS = range(10, 17)
 # Columns of the others. Addresses are 0 where there is no such array; strides and sizes in elements.
 IN, OUT, W_AT, W_ROW, W_COL, B_AT, DW_AT, DB_AT, ACT, WIDTH, BEFORE = range(11)
 W_STATE, B_STATE = 11, 13  # of the optimizer: two each
-COLUMNS = 16
+COLUMNS = 17
 NONE, RELU, SIGMOID, TANH = range(4)
 _ACTIVATIONS = {None: NONE, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH}
 CROSS_ENTROPY, SQUARED_ERROR = range(2)
@@ -77,6 +78,12 @@ def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.
     table[0, LOSS] = _LOSSES[loss]
     table[0].view(np.float64)[SCALE] = scale / features if loss == "mean_squared_error" else scale
     return Plan(table, work)
+
+
+@jit
+def engine_for(head, m, n, depth):
+    """The address of the function for a product of these sizes, of a whole batch."""
+    return head[AMX] if head[AMX] != 0 and pays(m, n, depth) else head[ENGINE]
 
 
 @jit

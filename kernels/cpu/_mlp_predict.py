@@ -28,7 +28,7 @@ def _predict_pass(table, length, x, n, probabilities, part, parts, out):
             y, y_row = buffer + s % 2 * half, stage[WIDTH]
             if s == last:
                 y = address(scores) + i0 * y_row * size
-            stage_forward(head, stage, a, a_row, y, y_row, i1 - i0, 0, stage[OUT], scratch, one)
+            stage_forward(head, stage, min(n, PREDICT_ROWS), a, a_row, y, y_row, i1 - i0, 0, stage[OUT], scratch, one)
             a, a_row = y, y_row
         if probabilities != 0:
             softmax_rows(scores[i0:i1], scores[i0:i1])

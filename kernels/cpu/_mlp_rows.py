@@ -22,7 +22,6 @@ from ._mlp_plan import (
     ACTIVATE,
     B_AT,
     BEFORE,
-    ENGINE,
     GRADIENT,
     IN,
     LINE_BYTES,
@@ -38,6 +37,7 @@ from ._mlp_plan import (
     W_COL,
     W_ROW,
     WIDTH,
+    engine_for,
     half_of_x,
     halves,
     memory_of,
@@ -90,7 +90,7 @@ def _stage_at(stop, last):
 def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, row_parts, column_parts, scale):
     head, stages = parts_of(table, length)
     last, one, size, features = stages.shape[0] - 1, one_of(scale), itemsize(scale), stages[0, IN]
-    engine, scratch = head[ENGINE], scratch_of(head, part)
+    scratch = scratch_of(head, part)
     ys, gs, losses, sums, gathered = memory_of(head, stages, n, one)
     r0, r1 = share(n, part // column_parts, row_parts), share(n, part // column_parts + 1, row_parts)
     rows, column_part = r1 - r0, part % column_parts
@@ -104,6 +104,7 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
                 if stop == _PRODUCT:
                     y, y_row = (ys if half == 0 else gs) + r0 * stages[0, WIDTH] * size, stages[0, WIDTH]
                     a += r0 * a_row * size
+                    engine = engine_for(head, n, stages[0, OUT], k1 - k0)
                     _half_forward(engine, stages[0], half, k0, k1, a, a_row, y, y_row, rows, scratch, one)
                 elif order != 0:
                     x_k, row_bytes = x + k0 * size, (k1 - k0) * size
@@ -124,13 +125,13 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
                 _, _, a, a_row = half_of_x(stages, 0, x, order, gathered, n, one)
             j0, j1 = share_of(stage[OUT], 2 * lanes(one), column_part, column_parts)
             y = ys + (n * stage[BEFORE] + r0 * y_row) * size
-            stage_forward(head, stage, a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
+            stage_forward(head, stage, n, a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
         elif s > 0:
             stage, below = stages[s], stages[s - 1]
             g, g_row = gs + (n * stage[BEFORE] + r0 * stage[WIDTH]) * size, stage[WIDTH]
             at, row = (n * below[BEFORE] + r0 * below[WIDTH]) * size, below[WIDTH]
             j0, j1 = share_of(stage[IN], 2 * lanes(one), column_part, column_parts)
-            _stage_backward(head, stage, below[ACT], g, g_row, ys + at, gs + at, row, rows, j0, j1, scratch, one)
+            _stage_backward(head, stage, n, below[ACT], g, g_row, ys + at, gs + at, row, rows, j0, j1, scratch, one)
         elif stop > _SUM:
             classes, act = stages[last, OUT], stages[last, ACT]
             at, row = (n * stages[last, BEFORE] + r0 * classes) * size, r0 * size
@@ -171,8 +172,8 @@ def _add(y, other, count, one):
 
 
 @jit
-def stage_forward(head, stage, x, x_row, y, y_row, rows, j0, j1, scratch, one):
-    """y = act(x · W + b) of some rows, in columns j0 to j1; in all, without W."""
+def stage_forward(head, stage, n, x, x_row, y, y_row, rows, j0, j1, scratch, one):
+    """y = act(x · W + b) of some rows of n, in columns j0 to j1; in all, without W."""
     act, size, ending = stage[ACT], itemsize(one), STORE
     if stage[W_AT] == 0:
         for r in range(rows):
@@ -182,8 +183,9 @@ def stage_forward(head, stage, x, x_row, y, y_row, rows, j0, j1, scratch, one):
     if stage[B_AT] != 0:
         ending = BIAS_RELU if act == RELU else BIAS_SIGMOID if act == SIGMOID else BIAS
     W, y_j = stage[W_AT] + j0 * stage[W_COL] * size, y + j0 * size
+    engine = engine_for(head, n, stage[OUT], stage[IN])
     call(
-        head[ENGINE], rows, j1 - j0, stage[IN], x, x_row, 1, W, stage[W_ROW], stage[W_COL],
+        engine, rows, j1 - j0, stage[IN], x, x_row, 1, W, stage[W_ROW], stage[W_COL],
         y_j, y_row, ending, stage[B_AT] + j0 * size, 0, scratch, one,
     )  # fmt: skip
     if act == TANH or (stage[B_AT] == 0 and act != NONE):
@@ -191,8 +193,8 @@ def stage_forward(head, stage, x, x_row, y, y_row, rows, j0, j1, scratch, one):
 
 
 @jit
-def _stage_backward(head, stage, act, g, g_row, y, dx, row, rows, j0, j1, scratch, one):
-    """dx = g · Wᵀ · act'(y) of some rows, in columns j0 to j1; in all, without W. act, y: of the stage below."""
+def _stage_backward(head, stage, n, act, g, g_row, y, dx, row, rows, j0, j1, scratch, one):
+    """dx = g · Wᵀ · act'(y) of some rows of n, in columns j0 to j1; in all, without W. act, y: of the stage below."""
     size = itemsize(one)
     if stage[W_AT] == 0:
         for r in range(rows):
@@ -200,9 +202,10 @@ def _stage_backward(head, stage, act, g, g_row, y, dx, row, rows, j0, j1, scratc
         call(head[GRADIENT], act, dx, row, y, row, rows, stage[IN], one)
         return
     ending = RELU_GRADIENT if act == RELU else SIGMOID_GRADIENT if act == SIGMOID else STORE
+    engine, W_j = engine_for(head, n, stage[IN], stage[OUT]), stage[W_AT] + j0 * stage[W_ROW] * size
     call(
-        head[ENGINE], rows, j1 - j0, stage[OUT], g, g_row, 1, stage[W_AT] + j0 * stage[W_ROW] * size, stage[W_COL],
-        stage[W_ROW], dx + j0 * size, row, ending, y + j0 * size, row, scratch, one,
+        engine, rows, j1 - j0, stage[OUT], g, g_row, 1, W_j, stage[W_COL], stage[W_ROW],
+        dx + j0 * size, row, ending, y + j0 * size, row, scratch, one,
     )  # fmt: skip
     if act == TANH:
         call(head[GRADIENT], act, dx + j0 * size, row, y + j0 * size, row, rows, j1 - j0, one)

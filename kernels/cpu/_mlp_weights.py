@@ -24,6 +24,7 @@ from ._mlp_plan import (
     W_ROW,
     W_STATE,
     WIDTH,
+    engine_for,
     half_of_x,
     halves,
     memory_of,
@@ -53,7 +54,7 @@ def _first_row(stage, cost, wanted, one):
 def _weights_pass(table, length, x, order, squares, n, part, parts, differentiate, clip, numbers, rate):
     head, stages = parts_of(table, length)
     one, size = one_of(rate), itemsize(rate)
-    engine, update, rule, scratch = head[ENGINE], head[UPDATE], head[RULE], scratch_of(head, part)
+    update, rule, scratch = head[UPDATE], head[RULE], scratch_of(head, part)
     ys, gs, _, _, gathered = memory_of(head, stages, n, one)
     total = 0
     for s in range(stages.shape[0]):
@@ -77,13 +78,14 @@ def _weights_pass(table, length, x, order, squares, n, part, parts, differentiat
                         first, last, a, a_row = half_of_x(stages, half, x, order, gathered, n, one)
                     first_row, last_row = max(i0, first), min(i1, last)
                     if first_row < last_row:
+                        engine = engine_for(head, last - first, columns, n)
                         call(
                             engine, last_row - first_row, columns, n, a + (first_row - first) * size, 1, a_row,
                             g, g_row, 1, stage[DW_AT] + first_row * columns * size, columns, STORE, 0, 0, scratch, one,
                         )  # fmt: skip
                 if owns_bias:  # by the same engine, as a row of ones times g
                     call(
-                        engine, 1, columns, n, one_element(one), 0, 0, g, g_row, 1,
+                        head[ENGINE], 1, columns, n, one_element(one), 0, 0, g, g_row, 1,
                         stage[DB_AT], columns, STORE, 0, 0, scratch, one,
                     )  # fmt: skip
                 if clip != 0:

@@ -3,6 +3,11 @@
 The size of a register tile follows: an accumulator for each row and vector, and registers to spare for B and for A.
 """
 
+import ctypes
+import functools
+import os
+import platform
+import sys
 from typing import NamedTuple
 
 from numba.core import config
@@ -51,3 +56,15 @@ def _target():
 
 
 VECTORS = detect(*_target())
+
+
+@functools.cache
+def has_amx():
+    """Is there Intel's matrix unit, with bfloat16? Linux lends it to who asks; with FASTNN_AMX=0 nobody does."""
+    features = _target()[2].split(",")
+    if VECTORS is not AVX512 or not {"+amx-tile", "+amx-bf16"} <= set(features) or os.environ.get("FASTNN_AMX") == "0":
+        return False
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    arch_prctl, request, tile_data = 158, 0x1023, 18  # ARCH_REQ_XCOMP_PERM, of the component XTILEDATA
+    return ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0

@@ -5,8 +5,8 @@ affine_relu: max(x · W + b, 0), NaN stays NaN      affine_sigmoid: 1 / (1 + exp
 relu_affine, sigmoid_affine: dx is that of relu, sigmoid, whose outputs y are the inputs of the affine map
 
 x, y, dx: (N, D), y contiguous; W, dW: (D, M); b, db: (M,); out, dout: (N, M); float32 or float64, all of one dtype,
-which sums accumulate in, in blocks of 256. Rows may lie any distance apart; x, W and dout may be transposed views.
-Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py.
+which sums accumulate in, in blocks of at most 512. Rows may lie any distance apart; x, W, dout may be transposed views.
+Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py. Large float32 on some CPUs: _amx.py.
 """
 
 from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, RELU_GRADIENT, SIGMOID_GRADIENT, STORE

@@ -3,8 +3,8 @@
 out = x · W      dx = dout · Wᵀ      dW = xᵀ · dout
 
 x, dx: (N, D); W, dW: (D, M); out, dout: (N, M); float32 or float64, all of one dtype, which sums accumulate in, in
-blocks of 256. Rows may lie any distance apart; x, W and dout may be transposed views.
-Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py.
+blocks of at most 512. Rows may lie any distance apart; x, W and dout may be transposed views.
+Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py. Large float32 on some CPUs: _amx.py.
 """
 
 from ._gemm import STORE

@@ -17,6 +17,7 @@ import numba
 import numpy as np
 from numba import carray, types
 
+from ._amx import compiled_amx_product, pays
 from ._gemm import SCRATCH_BYTES
 from ._jit import c_function, entry
 from ._math import in_dtype_of
@@ -26,6 +27,7 @@ from ._mlp_at_once import prediction_at_once, step_at_once
 from ._mlp_loss import labels_fit
 from ._mlp_plan import (
     ACTIVATE,
+    AMX,
     CROSS_ENTROPY,
     DONE,
     GRADIENT,
@@ -40,6 +42,9 @@ from ._mlp_plan import (
     SCRATCH,
     SMALL_ROWS,
     SMALL_STEP,
+    W_AT,
+    W_COL,
+    W_ROW,
     WEIGHTS_PASS,
     WIDTH,
     WORK,
@@ -90,7 +95,7 @@ def mlp_workspace(plan, batch_size, dtype):
     if is_small(plan, dtype):
         functions[SMALL_STEP], small_rows = compiled_small_step(dtype.char), alone_rows
         samples += line  # to fill up the last vector
-    table, memory = _memory(plan, functions, np.empty(per_sample * samples + line, dtype))
+    table, memory = _memory(plan, functions, np.empty(per_sample * samples + line, dtype), batch_size)
     table[0, SMALL_ROWS] = small_rows
     at_once, kept = step_at_once(train, table, squares, dtype, alone_rows, batch_size)
     return Workspace(table, squares, (*memory, kept), at_once)
@@ -100,18 +105,23 @@ def mlp_predict_workspace(plan, dtype):
     """Memory in which `mlp_predict` keeps the activations of a few rows a thread."""
     dtype, widest = np.dtype(dtype), int(plan.table[1:, WIDTH].max())
     work = np.empty((numba.config.NUMBA_NUM_THREADS, 2 * PREDICT_ROWS * widest), dtype)
-    table, memory = _memory(plan, {PREDICT_PASS: compiled_predict_pass(dtype.char)}, work)
+    table, memory = _memory(plan, {PREDICT_PASS: compiled_predict_pass(dtype.char)}, work, PREDICT_ROWS)
     at_once, kept = prediction_at_once(_compiled_predict().address, table, dtype, PARALLEL_ABOVE // plan.work)
     return Workspace(table, np.empty(0), (*memory, kept), at_once)
 
 
-def _memory(plan, functions, work):
+def _memory(plan, functions, work, rows):
     scratch = np.empty((numba.config.NUMBA_NUM_THREADS, SCRATCH_BYTES), np.uint8)  # untouched pages cost nothing
     table = plan.table.copy()
     table[0, [WORK, SCRATCH, WORK_BYTES]] = work.ctypes.data, scratch.ctypes.data, work.strides[0]
     table[0, ACTIVATE] = compiled_activate(work.dtype.char).address
     for column, function in functions.items():
         table[0, column] = function.address
+    sizes = [(rows, n, d) for d, n in table[1:, [IN, OUT]].tolist()]
+    is_plain = np.all((table[1:, W_AT] == 0) | (table[1:, W_ROW] == 1) | (table[1:, W_COL] == 1))
+    if is_plain and any(pays(m, n, d) or pays(m, d, n) or pays(d, n, m) for m, n, d in sizes):
+        amx = compiled_amx_product(work.dtype.char)
+        table[0, AMX] = amx.address if amx else 0
     return table, (work, scratch)
 
 

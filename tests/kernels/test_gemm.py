@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastnn.kernels.cpu import _gemm, _matrices, _simd
+from fastnn.kernels.cpu import _amx, _gemm, _matrices, _simd
 from fastnn.kernels.cpu._gemm import (
     BIAS,
     BIAS_RELU,
@@ -40,16 +40,19 @@ def element_strides(a):
     return tuple(stride // a.itemsize for stride in a.strides)
 
 
-def product(a, b, c, ending, v=None, alpha=1.0):
-    """Call the compiled product on arrays as they lie, with as much scratch memory as it asks for and no byte more."""
+def product(a, b, c, ending, v=None, alpha=1.0, amx=False):
+    """Call a compiled product on arrays as they lie, with as much scratch memory as it asks for and no byte more."""
     (m, n), depth, dtype = c.shape, a.shape[1], c.dtype
     (a_row, a_col), (b_row, b_col), (c_row, _) = element_strides(a), element_strides(b), element_strides(c)
     need = scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, dtype.type(alpha))
+    compiled = _gemm.compiled_product(dtype.char)
+    if amx:
+        need, compiled = _amx.AMX_SCRATCH_BYTES, _amx.compiled_amx_product(dtype.char)
     assert need <= _gemm.SCRATCH_BYTES <= 2 << 20
     scratch = np.full(need + 256, GUARD, np.uint8)
     v_row = element_strides(v)[0] if v is not None and v.ndim == 2 else 0
     real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 15, real)(_gemm.compiled_product(dtype.char).address)
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 15, real)(compiled.address)
     addresses = [array.ctypes.data if array is not None else 0 for array in (a, b, c, v, scratch)]
     function(
         m, n, depth, addresses[0], a_row, a_col, addresses[1], b_row, b_col,
@@ -118,14 +121,14 @@ def edges(*blocks):
     return st.one_of(st.integers(1, 40), st.sampled_from(near))
 
 
-def check(m, n, depth, dtype, ending, a_layout, b_layout, seed, poison=False):
+def check(m, n, depth, dtype, ending, a_layout, b_layout, seed, poison=False, amx=False):
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((m, depth)), rng.standard_normal((depth, n))
     if poison:
         for array in (a, b):
             array[rng.random(array.shape) < 0.01] = rng.choice([np.nan, np.inf, -np.inf])
     a, b = lay_out(a.astype(dtype), a_layout, rng), lay_out(b.astype(dtype), b_layout, rng)
-    alpha = 1.0 if ending not in (STORE, UPDATE) else -0.25
+    alpha = 1.0 if amx or ending not in (STORE, UPDATE) else -0.25
     c, memory = guarded((m, n), dtype, rng)
     if ending == UPDATE:
         c[...] = rng.standard_normal((m, n))
@@ -140,7 +143,7 @@ def check(m, n, depth, dtype, ending, a_layout, b_layout, seed, poison=False):
     for i in range(m):
         outside[start + i * c_row : start + i * c_row + n * c.itemsize] = False
     inputs = [a.copy(), b.copy()]
-    product(a, b, c, ending, v, alpha)
+    product(a, b, c, ending, v, alpha, amx)
     close(c, want, size, depth)
     assert np.all(memory[outside] == GUARD), "wrote outside of C"
     np.testing.assert_array_equal(a, inputs[0])
@@ -266,11 +269,12 @@ def test_the_same_for_any_number_of_threads(shape, dtype):
     x, W, b = arrays(m, n, depth, dtype)
     kernels = _matrices._Kernels(np.dtype(dtype))
     serial, other = np.full((m, n), np.nan, dtype), np.full((m, n), np.nan, dtype)
-    kernels.serial(kernels.engine, x, W, b, serial, BIAS, 1)
-    for threads in (2, 3, 7, 64):
-        kernels.parallel(kernels.engine, x, W, b, other, BIAS, threads)
-        np.testing.assert_array_equal(serial, other)
-        other[...] = np.nan
+    for amx in {0, kernels.amx}:
+        kernels.serial(kernels.engine, amx, x, W, b, serial, BIAS, 1)
+        for threads in (2, 3, 7, 64):
+            kernels.parallel(kernels.engine, amx, x, W, b, other, BIAS, threads)
+            np.testing.assert_array_equal(serial, other)
+            other[...] = np.nan
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -283,7 +287,7 @@ def test_column_sums_are_the_same_for_any_number_of_threads(columns, dtype):
     results = []
     for threads in (1, 2, 5, 40):
         dW, db = np.full((90, columns), np.nan, dtype), np.full(columns, np.nan, dtype)
-        (kernels.serial if threads == 1 else kernels.parallel)(kernels.engine, x, dout, db, dW, form, threads)
+        (kernels.serial if threads == 1 else kernels.parallel)(kernels.engine, 0, x, dout, db, dW, form, threads)
         np.testing.assert_allclose(db, dout.sum(0, dtype="float64"), atol=1e-4 if dtype == "float32" else 1e-12)
         results.append((dW, db))
     for dW, db in results[1:]:

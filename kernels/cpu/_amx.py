@@ -1,0 +1,148 @@
+"""Large matrix products of float32 on CPUs with Intel's matrix unit (AMX): C = ending(A · B), as _gemm.py computes it.
+
+The unit multiplies bfloat16, which has 8 binary digits, 16 times as fast as a CPU's vectors multiply float32, which has
+24. So each number becomes the sum of three bfloat16, and of the nine products of such parts the six largest are summed,
+in float32: what is left out is below 2^-21 of a product, 2^-24 on average (Henry, Tang, Heinecke, "Leveraging the
+bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", ARITH 2019). Sums are as exact as those of
+float32 by multiply-adds; NaN and infinity come out as from these. But numbers below 2^-126, and the parts of others
+that are, count as 0: operands below 2^-102 lose digits.
+
+Blocks of B, and two tiles of rows of A at a time, are cut into parts in scratch memory. The order of a sum depends on
+the depth alone, so it is the same however callers divide the rows, and the columns by multiples of BREADTH.
+"""
+
+import functools
+
+import numpy as np
+from numba import types
+
+from ._amx_tile import (
+    EDGE,
+    NOT_FINITE,
+    STEP,
+    STEP_BYTES,
+    configure,
+    finish,
+    multiply,
+    release,
+    split_pairs,
+    split_rows,
+)
+from ._gemm import BIAS_SIGMOID, UPDATE, _activate, _floor, _round_up, _start
+from ._jit import c_function, jit
+from ._simd import has_amx
+from ._tile import itemsize, load, store, transpose_full
+
+BREADTH = 2 * EDGE  # rows, and columns, that are computed at once
+BLOCK_STEPS = 16  # of depth, the longest sum of the unit's own; then it is added to C
+BLOCK_COLUMNS = 256  # of B: 800 KB
+PAYS_FROM = 96  # of columns and rows, see `pays`
+_TILE_BYTES = BLOCK_STEPS * STEP_BYTES
+_ALL = 1 << 31  # more than the bits of any number
+_ALIGNMENT = 64
+
+# Scratch memory: two tiles of rows of A, the tiles of columns of B, both again for what is finite; the addresses of
+# those; a tile that is turned; and the sums of two by two tiles.
+_A_TILES, _B_TILES = 2, BLOCK_COLUMNS // EDGE
+_FINITE = (_A_TILES + _B_TILES) * _TILE_BYTES  # from a tile to that of what is finite
+_SUMS = BREADTH * BREADTH * 4
+AMX_SCRATCH_BYTES = 2 * _FINITE + 8 * (_A_TILES + _B_TILES) + STEP_BYTES + _SUMS + 2 * _ALIGNMENT
+
+
+@jit
+def pays(m, n, depth):
+    """Is a product (m, depth) · (depth, n) large enough: are numbers multiplied often enough for being cut into parts?
+
+    All of it, not a thread's share: how work is divided must not change results.
+    """
+    return m * n >= PAYS_FROM * (m + n) and depth >= PAYS_FROM
+
+
+@jit
+def _split_step(to, turned, x, x_line, x_depth, lines, depth, as_b, limit, one):
+    """Cut one step of a tile, up to 16 lines (rows of A, columns of B): see `_split`. Returns the largest bits."""
+    if x_depth == 1:
+        largest = split_rows(turned if as_b else to, x, x_line, lines, depth, limit)
+    else:
+        largest = split_pairs(to if as_b else turned, x, x_depth, depth, lines, limit)
+    if as_b == (x_depth == 1):
+        for at in range(0, STEP_BYTES, EDGE * EDGE * 4):  # pairs of bfloat16 as one float32 each
+            transpose_full(to + at, EDGE, turned + at, EDGE, EDGE, EDGE, one)
+    return largest
+
+
+@jit
+def _split(to, finite_at, turned, x, x_line, x_depth, lines, depth, as_b, one):
+    """Cut tiles of A's rows, or of B's columns, into parts; store where each one's finite numbers are found.
+
+    x_line, x_depth: elements from line to line, and along depth; one of them must be 1.
+    """
+    size, tiles, steps = itemsize(one), (lines + EDGE - 1) // EDGE, (depth + STEP - 1) // STEP
+    for tile in range(tiles):
+        store(finite_at, tile, to + tile * _TILE_BYTES)
+    is_finite = True
+    for limit in (_ALL, NOT_FINITE):
+        for step in range(steps):
+            for tile in range(tiles):  # one beside the other, as they lie in memory
+                to_step, finite = to + tile * _TILE_BYTES + step * STEP_BYTES, load(finite_at, tile, 0)
+                if limit == NOT_FINITE:
+                    if finite == to + tile * _TILE_BYTES:
+                        continue
+                    to_step += _FINITE
+                x_step, left = x + (tile * EDGE * x_line + step * STEP * x_depth) * size, lines - tile * EDGE
+                largest = _split_step(
+                    to_step, turned, x_step, x_line, x_depth, left, depth - step * STEP, as_b, limit, one
+                )
+                if limit == _ALL and largest >= NOT_FINITE:
+                    store(finite_at, tile, to + tile * _TILE_BYTES + _FINITE)
+                    is_finite = False
+        if is_finite:
+            return
+
+
+def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, scratch, one):
+    """As `_product` of _gemm.py; alpha is 1. Rows or columns of A must be contiguous, and of B."""
+    size, a_block = itemsize(one), _round_up(scratch, _ALIGNMENT)
+    b_block = a_block + _A_TILES * _TILE_BYTES
+    a_finite = a_block + 2 * _FINITE
+    b_finite = a_finite + 8 * _A_TILES
+    turned = _round_up(b_finite + 8 * _B_TILES, _ALIGNMENT)
+    sums = turned + STEP_BYTES
+    configure()
+    steps = (depth + STEP - 1) // STEP
+    blocks = max(1, (steps + BLOCK_STEPS - 1) // BLOCK_STEPS)
+    for block in range(blocks):
+        k0, k1 = steps * block // blocks * STEP, min(depth, steps * (block + 1) // blocks * STEP)
+        for j0 in range(0, n, BLOCK_COLUMNS):
+            columns = min(BLOCK_COLUMNS, n - j0)
+            b_0 = b + (k0 * b_row + j0 * b_col) * size
+            _split(b_block, b_finite, turned, b_0, b_col, b_row, columns, k1 - k0, True, one)
+            for i0 in range(0, m, BREADTH):
+                rows, a_0 = min(BREADTH, m - i0), a + (i0 * a_row + k0 * a_col) * size
+                _split(a_block, a_finite, turned, a_0, a_row, a_col, rows, k1 - k0, False, one)
+                for j in range(0, columns, BREADTH):
+                    width, tile = min(BREADTH, columns - j), j // EDGE
+                    c_ij = c + (i0 * c_row + j0 + j) * size
+                    start, start_row = _start(ending if block == 0 else UPDATE, c_ij, c_row, v + (j0 + j) * size, one)
+                    b_j = b_block + tile * _TILE_BYTES
+                    multiply(
+                        (rows + EDGE - 1) // EDGE, (width + EDGE - 1) // EDGE, (k1 - k0 + STEP - 1) // STEP,
+                        a_block, a_block + _TILE_BYTES, load(a_finite, 0, 0), load(a_finite, 1, 0),
+                        b_j, b_j + _TILE_BYTES, load(b_finite, tile, 0), load(b_finite, tile + 1, 0), sums,
+                    )  # fmt: skip
+                    finish(c_ij, c_row, sums, start, start_row, rows, width, _floor(ending, block == blocks - 1, one))
+                if block == blocks - 1 and ending >= BIAS_SIGMOID:
+                    at = (i0 * c_row + j0) * size
+                    _activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, one)
+    release()
+
+
+@functools.cache
+def compiled_amx_product(dtype):
+    """`_product` compiled; its ``address`` is what kernels call. None for float64, and where there is no such unit.
+
+    (Cached: it must outlive its callers.)
+    """
+    if np.dtype(dtype) != np.float32 or not has_amx():
+        return None
+    return c_function(types.void(*[types.intp] * 15, types.float32), _product)
