@@ -10,7 +10,7 @@ import numpy as np
 from numba import carray
 
 from ._amx import pays
-from ._gemm import SCRATCH_BYTES, _odd_lines, _round_up, compiled_product
+from ._gemm import SCRATCH_BYTES, _odd_lines, _round_up
 from ._jit import jit
 from ._matrices import MIN_ROWS
 from ._tile import address, itemsize, lanes
@@ -73,8 +73,7 @@ def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.
     table[-1, WIDTH] = features  # scores and their gradients lie row by row without gaps
     dtype = weights[0].dtype.char
     work = sum(W.size for W in weights)
-    functions = compiled_product(dtype), compiled_update(dtype), compiled_rule(rule, dtype)
-    table[0, : len(functions)] = [function.address for function in functions]
+    table[0, [UPDATE, RULE]] = compiled_update(dtype).address, compiled_rule(rule, dtype).address
     table[0, LOSS] = _LOSSES[loss]
     table[0].view(np.float64)[SCALE] = scale / features if loss == "mean_squared_error" else scale
     return Plan(table, work)

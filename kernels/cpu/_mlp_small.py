@@ -52,8 +52,10 @@ from ._mlp_plan import (
     parts_of,
     scratch_of,
 )
+from ._reduce import sum_of_squares
 from ._simd import VECTORS
 from ._tile import call, itemsize, lanes, load, one_of, store, zero_of
+from ._update import rate_for
 
 _MOST_WORK = 16  # multiply-adds a sample for each lane of a vector (measured: bench/RESULTS.md)
 
@@ -169,7 +171,7 @@ def _cross_entropy(z, g, labels, has_rows, classes, row, n, scale, nll, sums, on
         store_lanes(nll + r * size, loss)
 
 
-def _small_step(table, length, x, t, t_rows, order, first, n, numbers, scale):
+def _small_step(table, length, x, t, t_rows, order, first, n, numbers, max_norm, scale):
     head, stages = parts_of(table, length)
     one, zero, size = one_of(scale), zero_of(scale), itemsize(scale)
     last, row = stages.shape[0] - 1, filled_up(n, one)
@@ -203,6 +205,7 @@ def _small_step(table, length, x, t, t_rows, order, first, n, numbers, scale):
     else:
         _cross_entropy(ys + at, gs + at, labels, t_rows != 0, classes, row, n, scale, losses, sums, one)
 
+    square_of_norm = 0.0
     for s in range(last, -1, -1):
         stage, columns = stages[s], stages[s, OUT]
         y, g, x_s = ys + stage[BEFORE] * row_bytes, gs + stage[BEFORE] * row_bytes, xs
@@ -218,16 +221,24 @@ def _small_step(table, length, x, t, t_rows, order, first, n, numbers, scale):
             _dots(stage[DW_AT] + k * columns * size, x_s + k * row_bytes, g, columns, row, one)
         if stage[B_AT] != 0:
             _dots(stage[DB_AT], ones, g, columns, row, one)
-        if numbers != 0:
-            update, rule, scratch = head[UPDATE], head[RULE], scratch_of(head, 0)
+        if max_norm > 0:
+            square_of_norm += sum_of_squares(stage[DW_AT], stage[IN] * columns, one)
+            square_of_norm += sum_of_squares(stage[DB_AT], columns, one) if stage[B_AT] != 0 else 0.0
+
+    if numbers != 0:
+        rate = in_dtype_of(one, rate_for(square_of_norm, max_norm)) if max_norm > 0 else one
+        update, rule, scratch = head[UPDATE], head[RULE], scratch_of(head, 0)
+        for s in range(last + 1):
+            stage = stages[s]
+            columns = stage[OUT]
             call(
                 update, rule, stage[W_AT], stage[W_ROW], stage[W_COL], stage[DW_AT], stage[W_STATE],
-                stage[W_STATE + 1], stage[IN], columns, one, numbers, scratch,
+                stage[W_STATE + 1], stage[IN], columns, rate, numbers, scratch,
             )  # fmt: skip
             if stage[B_AT] != 0:
                 call(
                     update, rule, stage[B_AT], columns, 1, stage[DB_AT], stage[B_STATE], stage[B_STATE + 1], 1, columns,
-                    one, numbers, scratch,
+                    rate, numbers, scratch,
                 )  # fmt: skip
 
 
@@ -236,8 +247,8 @@ def compiled_small_step(dtype):
     """The function at whose ``address`` one step is done, on the calling thread.
 
     table and its length; x, t, t_rows, order, numbers: addresses, 0 where there is no such array, or for no update; the
-    batch: `n` rows, the `first` and those after it; scale: of the sum of their losses. (Cached: it must outlive its
-    callers.)
+    batch: `n` rows, the `first` and those after it; max_norm: of all gradients together, 0.0 for no clipping; scale: of
+    the sum of their losses. (Cached: it must outlive its callers.)
     """
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
-    return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 8, real), _small_step)
+    return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 8, types.float64, real), _small_step)

@@ -22,7 +22,13 @@ def clipping_rate(squares, max_norm):
     total = 0.0
     for square in squares:
         total += square
-    return max_norm / (math.sqrt(total) + 1e-6)
+    return rate_for(total, max_norm)
+
+
+@jit
+def rate_for(square_of_norm, max_norm):
+    """The same, of gradients whose norm is known."""
+    return max_norm / (math.sqrt(square_of_norm) + 1e-6)
 
 
 @jit

@@ -18,7 +18,7 @@ import numpy as np
 from numba import carray, types
 
 from ._amx import compiled_amx_product, pays
-from ._gemm import SCRATCH_BYTES
+from ._gemm import SCRATCH_BYTES, compiled_product
 from ._jit import c_function, entry
 from ._math import in_dtype_of
 from ._matrices import MIN_ROWS
@@ -30,6 +30,7 @@ from ._mlp_plan import (
     AMX,
     CROSS_ENTROPY,
     DONE,
+    ENGINE,
     GRADIENT,
     IN,
     LINE_BYTES,
@@ -85,16 +86,15 @@ def mlp_workspace(plan, batch_size, dtype):
     line = LINE_BYTES // dtype.itemsize
     per_sample = 2 * int(stages[:, WIDTH].sum()) + 2 + int(stages[0, IN]) + int(stages[-1, OUT]) + 1 + 4 * line
     squares = np.zeros(int(stages[:, IN].sum()) + len(stages))
-    functions = {
-        ROWS_PASS: compiled_rows_pass(dtype.char),
-        WEIGHTS_PASS: compiled_weights_pass(dtype.char),
-        GRADIENT: compiled_activation_gradient(dtype.char),
-    }
     train, alone_rows = _compiled_train(dtype.char).address, PARALLEL_ABOVE // (3 * plan.work)
-    samples, small_rows = batch_size, 0
+    functions, small_rows = {GRADIENT: compiled_activation_gradient(dtype.char)}, 0
     if is_small(plan, dtype):
         functions[SMALL_STEP], small_rows = compiled_small_step(dtype.char), alone_rows
-        samples += line  # to fill up the last vector
+    if batch_size > small_rows:
+        functions[ENGINE] = compiled_product(dtype.char)
+        functions[ROWS_PASS] = compiled_rows_pass(dtype.char)
+        functions[WEIGHTS_PASS] = compiled_weights_pass(dtype.char)
+    samples = batch_size + (line if small_rows else 0)  # to fill up the last vector
     table, memory = _memory(plan, functions, np.empty(per_sample * samples + line, dtype), batch_size)
     table[0, SMALL_ROWS] = small_rows
     at_once, kept = step_at_once(train, table, squares, dtype, alone_rows, batch_size)
@@ -105,7 +105,8 @@ def mlp_predict_workspace(plan, dtype):
     """Memory in which `mlp_predict` keeps the activations of a few rows a thread."""
     dtype, widest = np.dtype(dtype), int(plan.table[1:, WIDTH].max())
     work = np.empty((numba.config.NUMBA_NUM_THREADS, 2 * PREDICT_ROWS * widest), dtype)
-    table, memory = _memory(plan, {PREDICT_PASS: compiled_predict_pass(dtype.char)}, work, PREDICT_ROWS)
+    functions = {ENGINE: compiled_product(dtype.char), PREDICT_PASS: compiled_predict_pass(dtype.char)}
+    table, memory = _memory(plan, functions, work, PREDICT_ROWS)
     at_once, kept = prediction_at_once(_compiled_predict().address, table, dtype, PARALLEL_ABOVE // plan.work)
     return Workspace(table, np.empty(0), (*memory, kept), at_once)
 
@@ -148,8 +149,8 @@ def _train(
         if batches_of_numbers > 0:
             of_batch = numbers_at + min(batch, batches_of_numbers - 1) * row_bytes
         samples, phases = n, 2 if clip else 1
-        if n <= head[SMALL_ROWS] and not clip:
-            call(head[SMALL_STEP], table, length, x, t, t_rows, order, first, n, of_batch, scale)
+        if n <= head[SMALL_ROWS]:
+            call(head[SMALL_STEP], table, length, x, t, t_rows, order, first, n, of_batch, max_norm, scale)
             samples, stop, phases = filled_up(n, one), stops(stages), 0
         while stop < stops(stages):
             end, row_parts, column_parts = next_region(stages, n, stop, threads, one)

@@ -167,10 +167,11 @@ def all_are_small(monkeypatch):
     batches=st.integers(1, 2),
     dtype=st.sampled_from(list(TOL)),
     label_kind=st.sampled_from(["indices", "rows", "targets"]),
+    max_norm=st.sampled_from([0.0, 0.1, 1e3]),
     transposed=st.booleans(),
 )
-def test_small_networks(all_are_small, kinds, sizes, n, batches, dtype, label_kind, transposed):
-    check_training(cpu, sizes[: len(kinds) + 1], kinds, n, dtype, label_kind, batches, transposed=transposed)
+def test_small_networks(all_are_small, kinds, sizes, n, batches, dtype, label_kind, max_norm, transposed):
+    check_training(cpu, sizes[: len(kinds) + 1], kinds, n, dtype, label_kind, batches, max_norm, transposed)
 
 
 @pytest.mark.parametrize("label_kind", ["indices", "rows", "targets"])
