@@ -42,12 +42,12 @@ _BIASED = 5  # of the elements of a tile, the one that all four outputs have wit
 class Scratch(NamedTuple):
     """Addresses in the scratch memory of a thread."""
 
+    half: int  # of one channel, transformed along rows: 16 rows
+    check: int  # a vector that has NaN when an output was not finite
     tiles: int  # transformed: 16 planes of rows for each channel
-    half: int  # of one channel, transformed along rows: 4 planes
     sums: int  # of a panel of filters: 16 planes
     pixels: int  # of each filter of a panel: those of the tiles' first rows, then those of the second
     band: int  # of one filter, as in the output
-    check: int  # a vector that has NaN when an output was not finite
 
 
 @jit
@@ -102,25 +102,21 @@ def rows_of_image(plan, q, end):
 
 
 @jit
-def transform_image(to, half, image, i, rows, plan, one):
-    """Rows of an image's tiles, from number i on, in all channels."""
-    size, columns, odd = itemsize(one), plan.tile_columns, plan.half // 2
+def transform_images(task, q0, q1, scratch, one):
+    """The rows q0 to q1 of tiles, all channels."""
+    plan, size, columns = task.plan, itemsize(one), task.plan.tile_columns
     for c in range(plan.channels):
-        channel = image + (c * plan.height * plan.width - plan.left) * size
-        for parity in range(2):  # a tile's first and third row of pixels; the second and fourth
-            y = 2 * i - plan.top + parity
-            above = min(max(0, (1 - y) // 2), rows + 1)
-            below = max(above, min(rows + 1, (plan.height - y + 1) // 2))
-            to_rows, source = half + parity * odd * size, channel + y * plan.width * size
-            transform_rows(to_rows, plan.half, columns, source, 0, above, 0, 0, columns, one)
+        q = q0
+        while q < q1:
+            n, i, rows = rows_of_image(plan, q, q1)
+            image = task.x + ((n * plan.channels + c) * plan.height * plan.width - plan.left) * size
             transform_rows(
-                to_rows + above * columns * size, plan.half, columns, source + above * 2 * plan.width * size,
-                2 * plan.width, below - above, plan.left, plan.left + plan.width, columns, one,
+                scratch.half + (q - q0) * columns * size, plan.row, image, plan.width, plan.height,
+                2 * i - plan.top, rows, plan.left, plan.left + plan.width, columns, one,
             )  # fmt: skip
-            outside = to_rows + below * columns * size
-            transform_rows(outside, plan.half, columns, source, 0, rows + 1 - below, 0, 0, columns, one)
-        # Whole vectors: what they write beyond these tiles belongs to the next ones, or to nobody.
-        transform_columns(to + c * plan.row * size, plan.plane, half, odd, columns, plan.half, rows * columns, one)
+            q += rows
+        to = scratch.tiles + c * plan.row * size
+        transform_columns(to, plan.plane, scratch.half, plan.row, (q1 - q0) * columns, one)
 
 
 @jit
@@ -211,30 +207,22 @@ def convolve(task, part, parts, one):
     floor = zero_of(one) if task.relu != 0 else -infinity_of(one)
     fetches = task.images * plan.channels * plan.height * plan.width * size > _LARGE
     streams = task.images * plan.filters * plan.out_height * plan.out_width * size > _LARGE
-    parts_of = (
-        16 * plan.plane, 4 * plan.half, 16 * PIXEL_ROWS * PIXEL_VECTORS * lanes(one), PIXEL_ROWS * 4 * plan.row,
-        4 * plan.row, lanes(one),
-    )  # fmt: skip
-    elements = sum(parts_of)
+    # Memory as it comes may hold subnormal numbers, which are slow: zeros where vectors go beyond a row's last tile.
+    zeroed = 16 * plan.row + _ALIGNMENT // size
+    panel_sums, panel_pixels = 16 * PIXEL_ROWS * PIXEL_VECTORS * lanes(one), PIXEL_ROWS * 4 * plan.row
+    elements = zeroed + 16 * plan.plane + panel_sums + panel_pixels + 4 * plan.row
     memory = np.empty(elements * size + _ALIGNMENT, np.uint8)
-    tiles = _round_up(address(memory), _ALIGNMENT)
-    for i in range(elements):  # memory as it comes may hold subnormal numbers, which are slow
-        store(tiles, i, zero_of(one))
-    half = tiles + parts_of[0] * size
-    sums = half + parts_of[1] * size
-    pixels = sums + parts_of[2] * size
-    band = pixels + parts_of[3] * size
-    scratch = Scratch(tiles, half, sums, pixels, band, band + parts_of[4] * size)
+    half = _round_up(address(memory), _ALIGNMENT)
+    for i in range(zeroed):
+        store(half, i, zero_of(one))
+    tiles = half + zeroed * size
+    sums = tiles + 16 * plan.plane * size
+    pixels = sums + panel_sums * size
+    scratch = Scratch(half, half + 16 * plan.row * size, tiles, sums, pixels, pixels + panel_pixels * size)
     blocks = ceil_div(end - first, plan.block)
     for block in range(blocks):
         q0, q1 = first + (end - first) * block // blocks, first + (end - first) * (block + 1) // blocks
-        q = q0
-        while q < q1:
-            n, i, rows = rows_of_image(plan, q, q1)
-            image = task.x + n * plan.channels * plan.height * plan.width * size
-            to = tiles + (q - q0) * plan.tile_columns * size
-            transform_image(to, half, image, i, rows, plan, one)
-            q += rows
+        transform_images(task, q0, q1, scratch, one)
         ahead, ahead_bytes = rows_ahead(task, q1, min(q1 + plan.block, end), one) if fetches and q1 < end else (0, 0)
         for panel in range(plan.panels):
             multiply(task, panel, (q1 - q0) * plan.tile_columns, scratch, ahead, ahead_bytes, one)

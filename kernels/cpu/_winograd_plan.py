@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._image_plan import PIXEL_ROWS, _record_of, _round_up, ceil_div
+from ._image_plan import PIXEL_ROWS, _record_of, ceil_div
 from ._simd import VECTORS
 
 BLOCK_BYTES = 512 * 1024  # of transformed tiles at once
-LEAST_CHANNELS, LEAST_TILES, MOST_TILES_A_PIXEL = 32, 256, 2 / 7  # of which it pays; see `pays`
+LEAST_CHANNELS, LEAST_TILES, MOST_TILES_A_PIXEL = 32, 128, 2 / 7  # of which it pays; see `pays`
 
 
 class WinogradPlan(NamedTuple):
@@ -28,7 +28,6 @@ class WinogradPlan(NamedTuple):
     block: int  # most rows of tiles that are transformed at once
     row: int  # of transformed tiles: from one channel to the next
     plane: int  # from one of 16 elements of a tile to the next
-    half: int  # the same for tiles that are transformed along rows only
     panels: int  # of filters
     W_filter: int  # from one filter to the next in W
     W_channel: int
@@ -66,7 +65,7 @@ def pays(images, W_shape, out_size):
     Few channels or filters do not pay for the transforms of tiles, few tiles not for those of filters, and a tile that
     an odd height or width leaves half empty costs as much as a whole one.
     """
-    if min(W_shape[:2]) < LEAST_CHANNELS or sum(W_shape[:2]) < 3 * LEAST_CHANNELS:
+    if min(W_shape[:2]) < LEAST_CHANNELS:
         return False
     tiles = math.prod(ceil_div(size, 2) for size in out_size)
     return images * tiles >= LEAST_TILES and tiles <= MOST_TILES_A_PIXEL * math.prod(out_size)
@@ -78,13 +77,11 @@ def winograd_plan(image_size, out_size, channels, filters, pad, W_strides, turne
     tile_rows, tile_columns = (ceil_div(size, 2) for size in out_size)
     fitting = BLOCK_BYTES * lanes // VECTORS.bytes // (16 * channels) // lanes * lanes
     block = max(1, fitting // tile_columns)
-    # An odd number of cache lines, with room for a vector that begins at the last tile.
-    row = (ceil_div(block * tile_columns + lanes - 1, line) | 1) * line
+    row = (ceil_div(block * tile_columns, line) | 1) * line  # an odd number of lines: see _gemm.py
     plan = WinogradPlan(
         channels=channels, height=image_size[0], width=image_size[1], top=pad[0], left=pad[1],
         filters=filters, out_height=out_size[0], out_width=out_size[1],
         tile_rows=tile_rows, tile_columns=tile_columns, block=block, row=row, plane=channels * row + line,
-        half=2 * _round_up((min(block, tile_rows) + 1) * tile_columns + lanes, line),
         panels=ceil_div(filters, PIXEL_ROWS), W_filter=W_strides[0], W_channel=W_strides[1], turned=int(turned),
     )  # fmt: skip
     terms = np.stack([np.arange(channels) * PIXEL_ROWS, np.arange(channels) * row], axis=1)

@@ -36,17 +36,20 @@ def _two(v, m0, m1, m2, m3):
 
 
 @intrinsic
-def transform_rows(typing, to, to_plane, to_row, source, source_row, rows, first, end, tiles, like):
-    """d B for rows of pixels: of tile j = 0 .. tiles the element s to to[s · to_plane + row · to_row + j].
+def transform_rows(typing, to, plane, image, width, height, y, rows, first, end, tiles, like):
+    """d B for `rows` rows of `tiles` tiles: elements (k, s) of tile (i, j) to to[(4 s + k) · plane + i · tiles + j].
 
-    Its pixels are number 2 j .. 2 j + 3 of a row; before `first` and from `end` on they are 0, and not read.
+    The first tile's pixels begin in row y of an image, whose row 0 has those of column j at image + 2 j + (0 .. 3);
+    in rows outside of its height, and before `first` and from `end` on, pixels are 0, and not read.
     """
 
     def code(context, builder, signature, args):
-        to, to_plane, to_row, source, source_row, rows, first, end, tiles, _ = args
+        to, plane, image, width, height, y, rows, first, end, tiles, _ = args
         v = _Vector(builder, like)
-        to, source = v.pointer(to), v.pointer(source)
+        to, image = v.pointer(to), v.pointer(image)
         even, odd = ([2 * lane + k for lane in range(v.lanes)] for k in range(2))
+        planes = [builder.mul(plane, _int(4 * s)) for s in range(4)]
+        to_lower = builder.sub(builder.mul(plane, _int(2)), tiles)
         with cgutils.for_range_slice(builder, _int(0), tiles, _int(v.lanes), intp=_I64) as (j, _):
             pixel, written = builder.mul(j, _int(2)), v.first_lanes(builder.sub(tiles, j))
             places = [builder.add(pixel, _int(offset)) for offset in (0, v.lanes, 2, v.lanes + 2)]
@@ -54,44 +57,53 @@ def transform_rows(typing, to, to_plane, to_row, source, source_row, rows, first
             for place in places:
                 before_end, before_first = (v.first_lanes(builder.sub(bound, place)) for bound in (end, first))
                 masks.append(builder.and_(before_end, builder.not_(before_first)))
-            with cgutils.for_range(builder, rows, intp=_I64) as loop:
-                row = v.at(source, builder.mul(source_row, loop.index))
-                here, more, next_, more_next = (
-                    v.load(v.at(row, place), mask) for place, mask in zip(places, masks, strict=True)
-                )
-                pairs = (here, more), (next_, more_next)
-                d = [_shuffled(v, *pair, order) for pair in pairs for order in (even, odd)]
-                place = v.at(v.at(to, builder.mul(to_row, loop.index)), j)
-                for s, value in enumerate(_four(v, *d)):
-                    v.store(value, v.at(place, builder.mul(to_plane, _int(s))), written)
+            with cgutils.for_range(builder, builder.mul(builder.add(rows, _int(1)), _int(2)), intp=_I64) as loop:
+                number = builder.add(y, loop.index)
+                inside = v.splat(builder.icmp_unsigned("<", number, height))
+                row = v.at(image, builder.mul(number, width))
+                pixels = [
+                    v.load(v.at(row, place), builder.and_(mask, inside))
+                    for place, mask in zip(places, masks, strict=True)
+                ]
+                d = [_shuffled(v, *pair, order) for pair in (pixels[:2], pixels[2:]) for order in (even, odd)]
+                values = _four(v, *d)
+                i, k = builder.lshr(loop.index, _int(1)), builder.and_(loop.index, _int(1))
+                upper = v.at(v.at(to, builder.mul(plane, k)), builder.add(builder.mul(i, tiles), j))
+                for exists, place in (
+                    (builder.icmp_signed("<", i, rows), upper),  # the first or second row of a tile's pixels,
+                    (builder.icmp_signed(">", i, _int(0)), v.at(upper, to_lower)),  # third or fourth of the one above
+                ):
+                    with builder.if_then(exists):
+                        for value, offset in zip(values, planes, strict=True):
+                            v.store(value, v.at(place, offset), written)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 9, like), code
+    return types.void(*[types.intp] * 10, like), code
 
 
 @intrinsic
-def transform_columns(typing, to, to_plane, source, odd, below, source_plane, tiles, like):
-    """Bᵀ (d B): of tile t the element (r, s) to to[(4 r + s) · to_plane + t], whole vectors of tiles.
+def transform_columns(typing, to, to_plane, source, plane, tiles, like):
+    """Bᵀ (d B): of tile t the elements (r, s) to to[(4 r + s) · to_plane + t], from source[(4 s + k) · plane + t].
 
-    A tile's rows of d B are source[s · source_plane + t + (0, odd, below, odd + below)].
+    It reads and writes whole vectors.
     """
 
     def code(context, builder, signature, args):
-        to, to_plane, source, odd, below, source_plane, tiles, _ = args
+        to, to_plane, source, plane, tiles, _ = args
         v = _Vector(builder, like)
         to, source = v.pointer(to), v.pointer(source)
-        rows = _int(0), odd, below, builder.add(odd, below)
+        rows = [builder.mul(plane, _int(k)) for k in range(4)]
         planes = [builder.mul(to_plane, _int(4 * r)) for r in range(4)]
         with cgutils.for_range(builder, _int(4), intp=_I64) as loop:
-            source_s = v.at(source, builder.mul(source_plane, loop.index))
+            source_s = v.at(source, builder.mul(loop.index, builder.mul(plane, _int(4))))
             to_s = v.at(to, builder.mul(to_plane, loop.index))
             with cgutils.for_range_slice(builder, _int(0), tiles, _int(v.lanes), intp=_I64) as (t, _):
                 d = [v.load(v.at(v.at(source_s, row), t)) for row in rows]
-                for value, plane in zip(_four(v, *d), planes, strict=True):
-                    v.store(value, v.at(v.at(to_s, plane), t))
+                for value, plane_r in zip(_four(v, *d), planes, strict=True):
+                    v.store(value, v.at(v.at(to_s, plane_r), t))
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 7, like), code
+    return types.void(*[types.intp] * 5, like), code
 
 
 @intrinsic
