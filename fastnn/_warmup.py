@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import compiled, layers, optimizer
+from . import compiled, kernels, layers, optimizer
 from ._arrays import Array
 from .layers.layer import Layer, takes_train_flg
 from .models import TwoLayerNet
@@ -105,6 +105,9 @@ def layer_of(name: str) -> str:
 
 
 def _parts(dtypes: Sequence[str], layers: Sequence[str] | None) -> Iterator[tuple[str, Callable[[], None]]]:
+    if layers is None:
+        orders = np.zeros((2, 3), np.intp)
+        yield "shuffles", partial(kernels.get("cpu").shuffles, np.random.MT19937(0), orders)
     for dtype in dtypes:
         for name in (name for name in EXAMPLES if layers is None or layer_of(name) in layers):
             yield f"{name} {dtype}", partial(_run_layer, EXAMPLES[name], dtype)
@@ -131,9 +134,9 @@ def _run_layer(example: Example, dtype: str) -> None:
 def _run_network(activation: str, kind: Any, dtype: str) -> None:
     """Train and predict compiled, and layer by layer, where products and activations are one kernel."""
     draw = _drawing(dtype)
-    for samples, hidden in ((4, 5), (256, 256)):
-        network = TwoLayerNet(64, hidden, 3, activation=activation, dtype=dtype, rng=0)
-        x, t = draw(samples, 64), np.arange(samples) % 3
+    for samples, features, hidden in ((4, 2, 3), (4, 64, 5), (256, 64, 256)):
+        network = TwoLayerNet(features, hidden, 3, activation=activation, dtype=dtype, rng=0)
+        x, t = draw(samples, features), np.arange(samples) % 3
         step = compiled.compile(network, kind())
         step(x, t)
         step.epoch(x, t, rng=0)
