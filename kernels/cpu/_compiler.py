@@ -9,7 +9,7 @@ import contextlib
 import gc
 
 import llvmlite.binding as llvm
-from numba.core import cgutils
+from numba.core import cgutils, types
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, DefaultPassBuilder
@@ -194,6 +194,10 @@ class Part(CPUDispatcher):
 
     def __call__(self, *args):
         return self.py_func(*args)
+
+    def get_call_template(self, args, kws):  # for any integer, not for 1 and for 2
+        kws = {name: types.unliteral(arg) for name, arg in kws.items()}
+        return super().get_call_template([types.unliteral(arg) for arg in args], kws)
 
     def add_overload(self, result):
         result = result._replace(entry_point=result.library)  # nothing that could be called, but known by it

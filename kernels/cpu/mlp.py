@@ -142,7 +142,7 @@ def _train(
     squares_at, numbers_at, row_bytes = address(squares), address(numbers), columns * itemsize(one)
     for batch in range(batches):
         head[DONE] = batch
-        first, stop = batch * n, np.intp(0)  # not a literal, for which `next_region` would be compiled again
+        first, stop = batch * n, 0
         if has_labels and not labels_fit(t, t_rows, order, first, n, classes, one):
             return
         rate, of_batch = one, 0
