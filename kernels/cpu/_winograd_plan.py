@@ -10,6 +10,7 @@ from ._simd import VECTORS
 
 BLOCK_BYTES = 512 * 1024  # of transformed tiles at once
 LEAST_CHANNELS, LEAST_TILES, MOST_TILES_A_PIXEL = 32, 128, 2 / 7  # of which it pays; see `pays`
+MOST_IN_A_ROW = 1 << 14  # tiles of all channels: a block has at least one row, of 1 MB in float32
 
 
 class WinogradPlan(NamedTuple):
@@ -63,9 +64,9 @@ def pays(images, W_shape, out_size):
     """Whether it is faster than sums over all taps (measured: bench/RESULTS.md).
 
     Few channels or filters do not pay for the transforms of tiles, few tiles not for those of filters, and a tile that
-    an odd height or width leaves half empty costs as much as a whole one.
+    an odd height or width leaves half empty costs as much as a whole one. Rows of tiles must fit the cache.
     """
-    if min(W_shape[:2]) < LEAST_CHANNELS:
+    if min(W_shape[:2]) < LEAST_CHANNELS or max(W_shape[:2]) * ceil_div(out_size[1], 2) > MOST_IN_A_ROW:
         return False
     tiles = math.prod(ceil_div(size, 2) for size in out_size)
     return images * tiles >= LEAST_TILES and tiles <= MOST_TILES_A_PIXEL * math.prod(out_size)

@@ -179,6 +179,8 @@ def test_winograd_is_chosen_where_it_pays():
         assert_array_equal(chosen[name], winograd[name])
         assert_array_equal(few[name], direct[name][:2])
         assert np.any(winograd[name] != direct[name])
+    assert convolution.pays(1, W.shape, (224, 224))
+    assert not convolution.pays(1, W.shape, (1024, 1024))  # rows of tiles of 2 MB
 
 
 AFFECTED = {"x": ["out", "relu"], "W": ["out", "relu", "dx"], "b": ["out", "relu"], "dout": ["dx"]}
