@@ -134,7 +134,7 @@ def _run_layer(example: Example, dtype: str) -> None:
 def _run_network(activation: str, kind: Any, dtype: str) -> None:
     """Train and predict compiled, and layer by layer, where products and activations are one kernel."""
     draw = _drawing(dtype)
-    for samples, features, hidden in ((4, 2, 3), (4, 64, 5), (256, 64, 256)):
+    for samples, features, hidden in ((4, 2, 3), (4, 64, 5), (256, 256, 256)):
         network = TwoLayerNet(features, hidden, 3, activation=activation, dtype=dtype, rng=0)
         x, t = draw(samples, features), np.arange(samples) % 3
         step = compiled.compile(network, kind())
