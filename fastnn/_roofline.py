@@ -21,7 +21,7 @@ class Roofline:
     threads : int
         Of a GPU, its multiprocessors.
     flops : dict of str to float
-        Floating-point operations a second of fused multiply-adds, by dtype.
+        Floating-point operations a second of fused multiply-adds, by dtype. Not those of a CPU's matrix unit.
     copy : float
         Bytes a second, read and written, of copying from memory to memory.
     copy_cached : float
