@@ -61,16 +61,6 @@ def parallel_twin(function):
     return entry(twin, parallel=True)
 
 
-def run(serial, parallel, *args):
-    """parallel(*args, threads), or serial(*args, 1) where no other thread is to be had."""
-    if (threads := claim_threads()) > 1:
-        try:
-            return parallel(*args, threads)
-        finally:
-            release_threads()
-    return serial(*args, 1)
-
-
 def cpu_kernel(parallel_above, flat=False):
     """Make a kernel of a loop over ``prange``: serial for small work, parallel above.
 

@@ -7,12 +7,14 @@ dtype has one signature, of matrices with arbitrary strides that need not be wri
 import functools
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
 from ._amx import AMX_SCRATCH_BYTES, compiled_amx_product, pays
 from ._gemm import RELU_GRADIENT, SIGMOID_GRADIENT, STORE, compiled_product, scratch_bytes
-from ._jit import entry, jit, parallel_twin, run
-from ._tile import call, keep, lanes, one_element, one_of
+from ._jit import c_function, entry, jit
+from ._parts import in_parts
+from ._threads import launch_threads, on_threads
+from ._tile import address, call, itemsize, keep, lanes, one_element, one_of
 
 # What is multiplied: the ending in the low bits, and
 TRANSPOSE_A, TRANSPOSE_B, COLUMN_SUMS = 16, 32, 64  # COLUMN_SUMS: v = the sums of the columns of B
@@ -59,10 +61,44 @@ def grid(m, n, panel, threads):
     return best
 
 
-def _multiply(engine, amx, a, b, v, c, form, threads):
+def _part(
+    engine, amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, sums, sum_0, sum_row,
+    sum_col, row_parts, column_parts, part, alpha,
+):  # fmt: skip
+    """One part of a product, and of the `sums` sums of columns; arrays by their addresses."""
+    size, panel = itemsize(alpha), 2 * lanes(alpha)
+    i, i_end = share_of(m, 1, part // column_parts, row_parts)
+    j, j_end = share_of(n, panel, part % column_parts, column_parts)
+    rows, columns = i_end - i, j_end - j
+    needed = scratch_bytes(rows, columns, depth, a_row, a_col, b_row, b_col, alpha)
+    scratch = np.empty(AMX_SCRATCH_BYTES if amx != 0 else needed, np.uint8)
+    a_i, b_j = a + i * a_row * size, b + j * b_col * size
+    c_ij, v_ij = c + (i * c_row + j) * size, v + (i * v_row + j) * size
+    call(
+        amx if amx != 0 else engine, rows, columns, depth, a_i, a_row, a_col, b_j, b_row, b_col,
+        c_ij, c_row, ending, v_ij, v_row, address(scratch), alpha,
+    )  # fmt: skip
+    keep(scratch)
+    if sums > 0:  # by the same engine, as a row of ones times B
+        j, j_end = share_of(sums, panel, part, row_parts * column_parts)
+        columns, b_j, v_j = j_end - j, sum_0 + j * sum_col * size, v + j * size
+        scratch = np.empty(scratch_bytes(1, columns, depth, 0, 0, sum_row, sum_col, alpha), np.uint8)
+        call(
+            engine, 1, columns, depth, one_element(alpha), 0, 0, b_j, sum_row, sum_col,
+            v_j, columns, STORE, 0, 0, address(scratch), alpha,
+        )  # fmt: skip
+        keep(scratch)
+
+
+@functools.cache
+def _compiled_part(real):
+    return c_function(types.void(*[types.intp] * 23, real), _part)
+
+
+def _multiply(function, engine, amx, a, b, v, c, form, threads):
     """c = ending(a · b), each transposed before if `form` says so, by `threads` threads (0: not known yet).
 
-    amx: the function to be used instead of `engine`, or 0.
+    function: of `_part`. amx: the address of what is used instead of `engine`, or 0.
     """
     m, depth, a_row, a_col = _strides(a, form & TRANSPOSE_A)
     _, n, b_row, b_col = _strides(b, form & TRANSPOSE_B)
@@ -70,75 +106,50 @@ def _multiply(engine, amx, a, b, v, c, form, threads):
     if threads == 0 and m * n * depth > PARALLEL_ABOVE:
         is_plain = (a_row == 1 or a_col == 1) and (b_row == 1 or b_col == 1)
         return _PAYS_BY_AMX if is_plain and pays(m, n, depth) else _NEEDS_THREADS
-    alpha = one_of(a)
-    size, panel, ending = a.itemsize, 2 * lanes(alpha), form & _ENDING
+    alpha, ending = one_of(a), form & _ENDING
     v_row = n if ending in (RELU_GRADIENT, SIGMOID_GRADIENT) else 0
-    a_0, b_0, c_0, v_0 = a.ctypes.data, b.ctypes.data, c.ctypes.data, v.ctypes.data
-    sums, sum_0, sum_row, sum_col = n if form & COLUMN_SUMS else 0, b_0, b_row, b_col
+    a_0, b_0, c_0, v_0 = address(a), address(b), address(c), address(v)
+    of_sums = n if form & COLUMN_SUMS else 0, b_0, b_row, b_col
     if c_col != 1 and m * n > 0:
         if c_row != 1 or ending != STORE:
             return _UNWRITABLE
         # Cᵀ = Bᵀ · Aᵀ
         m, n, c_row = n, m, c_col
         a_0, a_row, a_col, b_0, b_row, b_col = b_0, b_col, b_row, a_0, a_col, a_row
-    row_parts, column_parts = grid(m, n, panel, max(threads, 1))
-    parts = row_parts * column_parts
-    for part in prange(parts):
-        i, i_end = share_of(m, 1, part // column_parts, row_parts)
-        j, j_end = share_of(n, panel, part % column_parts, column_parts)
-        rows, columns = i_end - i, j_end - j
-        needed = scratch_bytes(rows, columns, depth, a_row, a_col, b_row, b_col, alpha)
-        scratch = np.empty(AMX_SCRATCH_BYTES if amx != 0 else needed, np.uint8)
-        a_i, b_j = a_0 + i * a_row * size, b_0 + j * b_col * size
-        c_ij, v_ij = c_0 + (i * c_row + j) * size, v_0 + (i * v_row + j) * size
-        call(
-            amx if amx != 0 else engine, rows, columns, depth, a_i, a_row, a_col, b_j, b_row, b_col,
-            c_ij, c_row, ending, v_ij, v_row, scratch.ctypes.data, alpha,
-        )  # fmt: skip
-        keep(scratch)
-        if sums > 0:  # by the same engine, as a row of ones times B
-            j, j_end = share_of(sums, panel, part, parts)
-            columns, b_j, v_j = j_end - j, sum_0 + j * sum_col * size, v_0 + j * size
-            scratch = np.empty(scratch_bytes(1, columns, depth, 0, 0, sum_row, sum_col, alpha), np.uint8)
-            call(
-                engine, 1, columns, depth, one_element(alpha), 0, 0, b_j, sum_row, sum_col,
-                v_j, columns, STORE, 0, 0, scratch.ctypes.data, alpha,
-            )  # fmt: skip
-            keep(scratch)
+    row_parts, column_parts = grid(m, n, 2 * lanes(alpha), max(threads, 1))
+    in_parts(
+        max(threads, 1), row_parts * column_parts, function,
+        (
+            engine, amx, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, c_row, ending, v_0, v_row, *of_sums,
+            row_parts, column_parts,
+        ),
+        (alpha,),
+    )  # fmt: skip
     return _DONE
 
 
 class _Kernels:
-    """What is compiled for one dtype. The parallel version only when it is first needed."""
+    """What is compiled for one dtype."""
 
     def __init__(self, dtype):
         if dtype.char not in "fd" or not dtype.isnative:
             raise TypeError(f"fastnn: matrix products need float32 or float64, got {dtype}")
         real = types.float32 if dtype.char == "f" else types.float64
-        matrix, vector = (types.Array(real, axes, "A", readonly=True) for axes in (2, 1))
-        out = types.Array(real, 2, "A")
-        # v is read-only to its type so that a bias may be; COLUMN_SUMS writes it through its address.
-        self._signature = types.intp(types.intp, types.intp, matrix, matrix, vector, out, types.intp, types.intp)
-        self.engine = compiled_product(dtype.char).address
+        self.functions = _compiled_part(real).address, compiled_product(dtype.char).address
         self.nothing = np.empty(0, dtype)
-        self.serial = self._compile(entry(_multiply))
+        launch_threads()
+        self.multiply = entry(_multiply)
+        matrix, vector = (types.Array(real, axes, "A", readonly=True) for axes in (2, 1))
+        # v is read-only to its type so that a bias may be; COLUMN_SUMS writes it through its address.
+        self.multiply.compile(
+            types.intp(*[types.intp] * 3, matrix, matrix, vector, types.Array(real, 2, "A"), types.intp, types.intp)
+        )
+        self.multiply.disable_compile()  # from here on arguments are converted to this signature
 
     @functools.cached_property
     def amx(self):
         product = compiled_amx_product(self.nothing.dtype.char)
         return product.address if product else 0
-
-    @functools.cached_property
-    def _parallel(self):
-        return self._compile(parallel_twin(_multiply))
-
-    def parallel(self, *args):
-        return self._parallel(*args)
-
-    def _compile(self, dispatcher):
-        dispatcher.compile(self._signature)
-        dispatcher.disable_compile()  # from here on arguments are converted to this signature
-        return dispatcher
 
 
 _kernels = {}
@@ -152,9 +163,9 @@ def multiply(a, b, v, c, form):
     kernels = _kernels.get(a.dtype) or _kernels.setdefault(a.dtype, _Kernels(a.dtype))
     if v is None:
         v = kernels.nothing
-    result = kernels.serial(kernels.engine, 0, a, b, v, c, form, 0)
+    result = kernels.multiply(*kernels.functions, 0, a, b, v, c, form, 0)
     if result in (_NEEDS_THREADS, _PAYS_BY_AMX):
         amx = kernels.amx if result == _PAYS_BY_AMX else 0
-        result = run(kernels.serial, kernels.parallel, kernels.engine, amx, a, b, v, c, form)
+        result = on_threads(kernels.multiply, *kernels.functions, amx, a, b, v, c, form)
     if result == _UNWRITABLE:
         raise ValueError(f"fastnn: an output of strides {c.strides} has no contiguous axis")

@@ -27,6 +27,16 @@ def claim_threads():
 release_threads = _in_use.release
 
 
+def on_threads(kernel, *args):
+    """kernel(*args, threads), with as many threads as are to be had."""
+    threads = claim_threads()
+    try:
+        return kernel(*args, threads)
+    finally:
+        if threads > 1:
+            release_threads()
+
+
 @functools.cache
 def launch_threads():
     """Start Numba's threads, and make the function known by which they are given work."""

@@ -13,15 +13,17 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import from_dtype, prange, types
+from numba import from_dtype, types
 
 from . import _convolve, _convolve_planes, _convolve_weights, _convolve_winograd
 from ._gemm import _round_up
 from ._image_plan import PIXEL_ROWS, TASK, WEIGHTS_TASK, Task, WeightsTask, backward_plan, forward_plan, weights_plan
 from ._image_tile import compiled_image_tile
-from ._jit import c_function, entry, parallel_twin, run
+from ._jit import c_function, entry
+from ._parts import in_parts
 from ._simd import VECTORS
-from ._tile import address, call
+from ._threads import launch_threads, on_threads
+from ._tile import address
 from ._winograd_plan import WINOGRAD_TASK, WinogradTask, pays, suits, winograd_plan
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
@@ -29,21 +31,14 @@ PARALLEL_ABOVE = 400_000
 _ALIGNMENT = 64
 
 
-def _two_passes(first, second, task, x, W, out, b, memory, one, parts):
-    """Complete a task, then have both passes done, by functions of (task, part, parts, one) that do a share of it.
-
-    These are C functions, and this loop is compiled once for all of them: Numba takes long for parallel loops.
-    """
+@entry
+def _two_passes(first, second, task, x, W, out, b, memory, one, threads):
+    """Complete a task, then have both passes done, by C functions of (task, part, parts, one) that do a share of it."""
     brought = x.shape[0], address(x), address(W), address(out), address(b), _round_up(address(memory), _ALIGNMENT)
     for i in range(len(brought)):
         task[i] = brought[i]
-    for part in prange(parts):
-        call(first, address(task), np.intp(part), parts, one)
-    for part in prange(parts):
-        call(second, address(task), np.intp(part), parts, one)
-
-
-_serial, _parallel = entry(_two_passes), parallel_twin(_two_passes)
+    in_parts(threads, threads, first, (address(task),), (threads, one))
+    in_parts(threads, threads, second, (address(task),), (threads, one))
 
 
 class _Prepared(NamedTuple):
@@ -57,6 +52,7 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(passes, task, record, elements, dtype, kept):
+    launch_threads()
     numbers = np.array(task, record).reshape(1).view(np.int64)
     memory = elements * np.dtype(dtype).itemsize + _ALIGNMENT
     return _Prepared(*(_compiled(f, record, dtype).address for f in passes), numbers, memory, kept)
@@ -145,9 +141,9 @@ def _run(prepared, work, x, *arrays):
     task = task.copy()
     args = first, second, task, x, *arrays, np.empty(memory, np.uint8), x.dtype.type(1)
     if work > PARALLEL_ABOVE:
-        run(_serial, _parallel, *args)
+        on_threads(_two_passes, *args)
     else:
-        _serial(*args, 1)
+        _two_passes(*args, 1)
     return task
 
 

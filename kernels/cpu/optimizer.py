@@ -10,15 +10,18 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import carray, types
 
-from ._jit import c_function, entry, jit, parallel_twin, run
+from ._jit import c_function, entry, jit
+from ._parts import in_parts
 from ._reduce import sum_of_squares
-from ._tile import call, itemsize, least_state_of, smallest_root_of, zero_of
+from ._threads import launch_threads, on_threads
+from ._tile import address, call, itemsize, least_state_of, smallest_root_of, store, zero_of
 from ._update import PIECE, clipping_rate, compiled_update
 
 # Columns of the table, one row a parameter: addresses (0 where there is no such state) and the number of elements.
 _PARAM, _GRAD, _FIRST, _SECOND, _SIZE = range(5)
+_COLUMNS = 5
 
 # Elements of all parameters from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 30_000
@@ -97,7 +100,8 @@ def compiled_rule(name, dtype):
 class OptimizerPlan(NamedTuple):
     """What an optimizer works on, as the compiled function sees it."""
 
-    update: int  # address of the function that applies a rule, and of the rule
+    share: int  # addresses of the functions for a share of the parameters and for a piece of them, and of the rule
+    update: int
     rule: int
     table: np.ndarray
     squares: np.ndarray  # of the gradients of each share
@@ -117,11 +121,12 @@ def optimizer_plan(rule, params, grads, states):
             for param, grad, state in zip(params, grads, states, strict=True)
         ],
         np.int64,
-    ).reshape(len(params), 5)
+    ).reshape(len(params), _COLUMNS)
     dtype, size = params[0].dtype, sum(param.size for param in params)
     shares = min(max(size // _LEAST_SHARE, 1), _MOST_SHARES)
-    functions = compiled_update(dtype.char).address, compiled_rule(rule, dtype.char).address
-    return OptimizerPlan(*functions, table, np.empty(shares), np.empty((shares, 2 * PIECE), dtype), size)
+    functions = _compiled_share(dtype.char), compiled_update(dtype.char), compiled_rule(rule, dtype.char)
+    addresses = (function.address for function in functions)
+    return OptimizerPlan(*addresses, table, np.empty(shares), np.empty((shares, 2 * PIECE), dtype), size)
 
 
 def _at(array):
@@ -133,39 +138,47 @@ def _begin(size, share, shares):
     return size if share == shares else size // _ALIGNMENT * share // shares * _ALIGNMENT
 
 
-@jit
-def _sum_of_squares(table, share, shares, one):
-    square = 0.0
-    for i in range(table.shape[0]):
-        begin, end = _begin(table[i, _SIZE], share, shares), _begin(table[i, _SIZE], share + 1, shares)
-        square += sum_of_squares(table[i, _GRAD] + begin * itemsize(one), end - begin, one)
-    return square
-
-
-@jit
-def _update_share(update, rule, table, rate, numbers, scratch, share, shares):
-    for i in range(table.shape[0]):
-        begin, end = _begin(table[i, _SIZE], share, shares), _begin(table[i, _SIZE], share + 1, shares)
+def _update_share(update, rule, table, params, numbers, squares, scratch, scratch_row, phase, shares, share, rate):
+    """The squares of a share of the gradients, in the first phase; in the second what they do to the parameters."""
+    rows, square = carray(table, (params, _COLUMNS)), 0.0
+    for row in rows:
+        begin, end = _begin(row[_SIZE], share, shares), _begin(row[_SIZE], share + 1, shares)
         count, at = end - begin, begin * itemsize(rate)
-        call(
-            update, rule, table[i, _PARAM] + at, count, 1, table[i, _GRAD] + at, table[i, _FIRST] + at,
-            table[i, _SECOND] + at, 1, count, rate, np.intp(numbers.ctypes.data), np.intp(scratch.ctypes.data),
-        )  # fmt: skip
+        if phase == 0:
+            square += sum_of_squares(row[_GRAD] + at, count, rate)
+        else:
+            call(
+                update, rule, row[_PARAM] + at, count, 1, row[_GRAD] + at, row[_FIRST] + at, row[_SECOND] + at,
+                1, count, rate, numbers, scratch + share * scratch_row,
+            )  # fmt: skip
+    if phase == 0:
+        store(squares, share, square)
 
 
-def _update(update, rule, table, numbers, max_norm, squares, scratch, threads):
-    one = rate = numbers.dtype.type(1)
+@functools.cache
+def _compiled_share(dtype):
+    """`_update_share` compiled; its ``address`` is what `_update` calls. (Cached: it must outlive its callers.)"""
+    real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
+    launch_threads()
+    intp, table = types.intp, types.CPointer(types.int64)
+    return c_function(types.void(intp, intp, table, *[intp] * 8, real), _update_share)
+
+
+@entry
+def _update(function, update, rule, table, numbers, max_norm, squares, scratch, threads):
+    rate, shares = numbers.dtype.type(1), squares.size
     for phase in range(0 if max_norm > 0.0 else 1, 2):
-        for share in prange(squares.size):
-            if phase == 0:
-                squares[share] = _sum_of_squares(table, share, squares.size, one)
-            else:
-                _update_share(update, rule, table, rate, numbers, scratch[share], share, squares.size)
+        before = (
+            update, rule, address(table), table.shape[0], address(numbers), address(squares), address(scratch),
+            scratch.strides[0], phase, shares,
+        )  # fmt: skip
+        if threads > 1:
+            in_parts(threads, shares, function, before, (rate,))
+        else:
+            for share in range(shares):
+                call(function, *before, share, rate)
         if phase == 0:
             rate = numbers.dtype.type(clipping_rate(squares, max_norm))
-
-
-_update_serial, _update_parallel = entry(_update), parallel_twin(_update)
 
 
 def optimizer_update(plan, numbers, max_norm):
@@ -173,8 +186,8 @@ def optimizer_update(plan, numbers, max_norm):
 
     numbers: 1-D. max_norm: of all gradients together; 0.0 for no clipping.
     """
-    args = (plan.update, plan.rule, plan.table, numbers, max_norm, plan.squares, plan.scratch)
+    args = (plan.share, plan.update, plan.rule, plan.table, numbers, max_norm, plan.squares, plan.scratch)
     if plan.size > PARALLEL_ABOVE:
-        run(_update_serial, _update_parallel, *args)
+        on_threads(_update, *args)
     else:
-        _update_serial(*args, 1)
+        _update(*args, 1)

@@ -116,7 +116,7 @@ def test_the_same_for_any_number_of_threads(special):
     results = []
     for threads in (1, 2, 3, 7, 64):
         out = np.full((333, 555), np.nan, "float32")
-        (kernels.serial if threads == 1 else kernels.parallel)(kernels.engine, kernels.amx, x, W, b, out, 2, threads)
+        kernels.multiply(*kernels.functions, kernels.amx, x, W, b, out, 2, threads)
         results.append(out)
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])

@@ -10,6 +10,7 @@ from fastnn import kernels
 from fastnn.kernels import cpu, ref
 
 ROOM = Path(kernels.__file__).parent
+ON_HOSTS_ONLY = {"shuffles"}  # of row numbers, which a GPU is sent
 
 
 def names(module):
@@ -32,7 +33,7 @@ def ops(room):
 
 
 def test_one_file_per_op_in_each_room():
-    assert ops("ref") == ops("cpu") == ops("cuda")
+    assert ops("ref") == ops("cpu") == ops("cuda") | ON_HOSTS_ONLY
 
 
 def functions(path):
@@ -51,7 +52,7 @@ def test_gpu_offers_what_its_files_hold():
     offered = ast.literal_eval(ast.parse((ROOM / "cuda" / "__init__.py").read_text(encoding="utf-8")).body[-1].value)
     held = [name for op in ops("cuda") for name in functions(ROOM / "cuda" / f"{op}.py")]
     assert sorted(offered) == sorted(["xp", *held])
-    assert set(held) == names(ref)
+    assert set(held) == names(ref) - ON_HOSTS_ONLY
 
 
 def test_get_rejects_unknown_device():

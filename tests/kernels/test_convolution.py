@@ -279,8 +279,7 @@ def test_the_same_for_any_number_of_threads(geometry, winograd, monkeypatch):
     monkeypatch.setattr(convolution, "pays", lambda *_: winograd)
     for threads in (1, 2, 3, 7):
         monkeypatch.setattr(convolution, "PARALLEL_ABOVE", 0)
-        monkeypatch.setattr(convolution, "run", lambda serial, parallel, *args, t=threads: (
-            parallel if t > 1 else serial)(*args, t))  # fmt: skip
+        monkeypatch.setattr(convolution, "on_threads", lambda kernel, *args, t=threads: kernel(*args, t))
         results.append(run(cpu, geometry, *arrays))
     for other in results[1:]:
         for name in OUTPUTS:
