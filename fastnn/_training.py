@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import signal
@@ -220,12 +221,11 @@ class TrainingLoop:
             try:
                 output.advance(at.epoch * max_iters + at.iteration)
                 while at.epoch < max_epoch:
-                    output.describe(f"epoch {self.current_epoch + 1}")
+                    output.describe(self.current_epoch + 1)
                     said = eval_interval is None  # an epoch whose lines verbose=n left out ends without one as well
                     for losses in epoch():
                         if isinstance(losses, list):
-                            for loss in losses:
-                                at.total_loss = at.total_loss + loss
+                            at.total_loss = functools.reduce(operator.add, losses, at.total_loss)
                         else:  # on a GPU: nothing is waited for
                             at.total_loss = at.total_loss + losses.sum()
                         at.loss_count += len(losses)
@@ -234,7 +234,7 @@ class TrainingLoop:
                             score = self._record(float(at.total_loss / at.loss_count))
                             at.total_loss, at.loss_count = 0.0, 0
                             at.evaluations += 1
-                            output.score(f"{self._score_name} {score:.2f}")
+                            output.score(self._score_name, score)
                             if verbose and (at.evaluations == 1 or at.evaluations % verbose == 0):
                                 said = True
                                 elapsed_time = int(time.time() - start_time)
@@ -315,13 +315,13 @@ class Output:
         if self._bar is not None:
             self._bar.close()
 
-    def describe(self, text: str) -> None:
+    def describe(self, epoch: int) -> None:
         if self._bar is not None:
-            self._bar.set_description(text, refresh=False)
+            self._bar.set_description(f"epoch {epoch}", refresh=False)
 
-    def score(self, text: str) -> None:
+    def score(self, name: str, value: float) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.set_postfix_str(f"{name} {value:.2f}", refresh=False)
 
     def advance(self, iters: int) -> None:
         if self._bar is not None:

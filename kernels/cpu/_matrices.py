@@ -14,10 +14,11 @@ from ._gemm import RELU_GRADIENT, SIGMOID_GRADIENT, STORE, compiled_product, scr
 from ._jit import c_function, entry, jit
 from ._parts import in_parts
 from ._threads import launch_threads, on_threads
-from ._tile import address, call, itemsize, keep, lanes, one_element, one_of
+from ._tile import address, call, itemsize, keep, lanes, load, one_element, one_of
 
 # What is multiplied: the ending in the low bits, and
 TRANSPOSE_A, TRANSPOSE_B, COLUMN_SUMS = 16, 32, 64  # COLUMN_SUMS: v = the sums of the columns of B
+_BY_AMX = 128
 _ENDING = 15
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
@@ -90,15 +91,18 @@ def _part(
         keep(scratch)
 
 
+_the_part = jit(_part)
+
+
 @functools.cache
 def _compiled_part(real):
     return c_function(types.void(*[types.intp] * 23, real), _part)
 
 
-def _multiply(function, engine, amx, a, b, v, c, form, threads):
+def _multiply(functions, a, b, v, c, form, threads):
     """c = ending(a · b), each transposed before if `form` says so, by `threads` threads (0: not known yet).
 
-    function: of `_part`. amx: the address of what is used instead of `engine`, or 0.
+    functions: where their addresses are, as an argument takes 0.02 µs: of `_part`, of the product, of that by AMX.
     """
     m, depth, a_row, a_col = _strides(a, form & TRANSPOSE_A)
     _, n, b_row, b_col = _strides(b, form & TRANSPOSE_B)
@@ -106,7 +110,8 @@ def _multiply(function, engine, amx, a, b, v, c, form, threads):
     if threads == 0 and m * n * depth > PARALLEL_ABOVE:
         is_plain = (a_row == 1 or a_col == 1) and (b_row == 1 or b_col == 1)
         return _PAYS_BY_AMX if is_plain and pays(m, n, depth) else _NEEDS_THREADS
-    alpha, ending = one_of(a), form & _ENDING
+    alpha, ending, engine = one_of(a), form & _ENDING, load(functions, 1, 0)
+    amx = load(functions, 2, 0) if form & _BY_AMX else 0
     v_row = n if ending in (RELU_GRADIENT, SIGMOID_GRADIENT) else 0
     a_0, b_0, c_0, v_0 = address(a), address(b), address(c), address(v)
     of_sums = n if form & COLUMN_SUMS else 0, b_0, b_row, b_col
@@ -117,14 +122,15 @@ def _multiply(function, engine, amx, a, b, v, c, form, threads):
         m, n, c_row = n, m, c_col
         a_0, a_row, a_col, b_0, b_row, b_col = b_0, b_col, b_row, a_0, a_col, a_row
     row_parts, column_parts = grid(m, n, 2 * lanes(alpha), max(threads, 1))
-    in_parts(
-        max(threads, 1), row_parts * column_parts, function,
-        (
-            engine, amx, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, c_row, ending, v_0, v_row, *of_sums,
-            row_parts, column_parts,
-        ),
-        (alpha,),
+    parts = row_parts * column_parts
+    arguments = (
+        engine, amx, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, c_row, ending, v_0, v_row, *of_sums,
+        row_parts, column_parts,
     )  # fmt: skip
+    if parts > 1:
+        in_parts(threads, parts, load(functions, 0, 0), arguments, (alpha,))
+    else:
+        _the_part(*arguments, 0, alpha)
     return _DONE
 
 
@@ -135,21 +141,25 @@ class _Kernels:
         if dtype.char not in "fd" or not dtype.isnative:
             raise TypeError(f"fastnn: matrix products need float32 or float64, got {dtype}")
         real = types.float32 if dtype.char == "f" else types.float64
-        self.functions = _compiled_part(real).address, compiled_product(dtype.char).address
+        self._functions = np.array([_compiled_part(real).address, compiled_product(dtype.char).address, 0], np.intp)
+        self.functions = self._functions.ctypes.data
         self.nothing = np.empty(0, dtype)
         launch_threads()
         self.multiply = entry(_multiply)
         matrix, vector = (types.Array(real, axes, "A", readonly=True) for axes in (2, 1))
         # v is read-only to its type so that a bias may be; COLUMN_SUMS writes it through its address.
         self.multiply.compile(
-            types.intp(*[types.intp] * 3, matrix, matrix, vector, types.Array(real, 2, "A"), types.intp, types.intp)
+            types.intp(types.intp, matrix, matrix, vector, types.Array(real, 2, "A"), types.intp, types.intp)
         )
         self.multiply.disable_compile()  # from here on arguments are converted to this signature
 
     @functools.cached_property
-    def amx(self):
-        product = compiled_amx_product(self.nothing.dtype.char)
-        return product.address if product else 0
+    def by_amx(self):
+        """_BY_AMX, where there is such a product."""
+        if (product := compiled_amx_product(self.nothing.dtype.char)) is None:
+            return 0
+        self._functions[2] = product.address
+        return _BY_AMX
 
 
 _kernels = {}
@@ -163,9 +173,9 @@ def multiply(a, b, v, c, form):
     kernels = _kernels.get(a.dtype) or _kernels.setdefault(a.dtype, _Kernels(a.dtype))
     if v is None:
         v = kernels.nothing
-    result = kernels.multiply(*kernels.functions, 0, a, b, v, c, form, 0)
+    result = kernels.multiply(kernels.functions, a, b, v, c, form, 0)
     if result in (_NEEDS_THREADS, _PAYS_BY_AMX):
-        amx = kernels.amx if result == _PAYS_BY_AMX else 0
-        result = on_threads(kernels.multiply, *kernels.functions, amx, a, b, v, c, form)
+        form |= kernels.by_amx if result == _PAYS_BY_AMX else 0
+        result = on_threads(kernels.multiply, kernels.functions, a, b, v, c, form)
     if result == _UNWRITABLE:
         raise ValueError(f"fastnn: an output of strides {c.strides} has no contiguous axis")

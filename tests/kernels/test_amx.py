@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastnn.kernels.cpu import _amx, _amx_tile, _matrices, _simd
-from fastnn.kernels.cpu._gemm import BIAS_RELU, RELU_GRADIENT, SIGMOID_GRADIENT, STORE, UPDATE
+from fastnn.kernels.cpu._gemm import BIAS, BIAS_RELU, RELU_GRADIENT, SIGMOID_GRADIENT, STORE, UPDATE
 
 from .test_gemm import ENDINGS, arrays, check, edges, expected, product
 
@@ -116,7 +116,7 @@ def test_the_same_for_any_number_of_threads(special):
     results = []
     for threads in (1, 2, 3, 7, 64):
         out = np.full((333, 555), np.nan, "float32")
-        kernels.multiply(*kernels.functions, kernels.amx, x, W, b, out, 2, threads)
+        kernels.multiply(kernels.functions, x, W, b, out, BIAS | kernels.by_amx, threads)
         results.append(out)
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
@@ -125,7 +125,7 @@ def test_the_same_for_any_number_of_threads(special):
 @needs_amx
 def test_large_products_use_it_and_others_do_not(monkeypatch):
     used = []
-    monkeypatch.setattr(_matrices._Kernels, "amx", property(lambda kernels: used.append(kernels) or 0))
+    monkeypatch.setattr(_matrices._Kernels, "by_amx", property(lambda kernels: used.append(kernels) or 0))
     monkeypatch.setattr(_matrices, "_kernels", {})
     for m, n, depth, dtype, expected_use in [
         (256, 256, 256, "float32", True),

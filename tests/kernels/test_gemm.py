@@ -269,10 +269,10 @@ def test_the_same_for_any_number_of_threads(shape, dtype):
     x, W, b = arrays(m, n, depth, dtype)
     kernels = _matrices._Kernels(np.dtype(dtype))
     serial, other = np.full((m, n), np.nan, dtype), np.full((m, n), np.nan, dtype)
-    for amx in {0, kernels.amx}:
-        kernels.multiply(*kernels.functions, amx, x, W, b, serial, BIAS, 1)
+    for by_amx in {0, kernels.by_amx}:
+        kernels.multiply(kernels.functions, x, W, b, serial, BIAS | by_amx, 1)
         for threads in (2, 3, 7, 64):
-            kernels.multiply(*kernels.functions, amx, x, W, b, other, BIAS, threads)
+            kernels.multiply(kernels.functions, x, W, b, other, BIAS | by_amx, threads)
             np.testing.assert_array_equal(serial, other)
             other[...] = np.nan
 
@@ -287,7 +287,7 @@ def test_column_sums_are_the_same_for_any_number_of_threads(columns, dtype):
     results = []
     for threads in (1, 2, 5, 40):
         dW, db = np.full((90, columns), np.nan, dtype), np.full(columns, np.nan, dtype)
-        kernels.multiply(*kernels.functions, 0, x, dout, db, dW, form, threads)
+        kernels.multiply(kernels.functions, x, dout, db, dW, form, threads)
         np.testing.assert_allclose(db, dout.sum(0, dtype="float64"), atol=1e-4 if dtype == "float32" else 1e-12)
         results.append((dW, db))
     for dW, db in results[1:]:
