@@ -1,9 +1,9 @@
 """Products on Intel's matrix unit, where there is one: as exact as multiply-adds, and special numbers spread alike."""
 
 import os
-import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,14 +148,25 @@ def test_it_can_be_left_alone():
     assert done.stdout == "False None\n", done.stderr
 
 
-def test_who_has_it(monkeypatch):
-    for features, vectors, has in [
-        ("+avx512f,+amx-tile,-amx-bf16", _simd.AVX512, False),
-        ("-amx-tile,-amx-bf16", _simd.AVX512, False),
-        ("+amx-tile,+amx-bf16", _simd.AVX2, False),
-        ("", _simd.AVX512, False),
-        ("+avx512f,+amx-tile,+amx-bf16", _simd.AVX512, _simd.has_amx()),  # what the operating system says
+@pytest.mark.parametrize(
+    ("features", "vectors", "granted", "has"),
+    [
+        ("+avx512f,+amx-tile,+amx-bf16", _simd.AVX512, True, True),
+        ("+avx512f,+amx-tile,+amx-bf16", _simd.AVX512, False, False),  # by the operating system
+        ("+avx512f,+amx-tile,-amx-bf16", _simd.AVX512, True, False),
+        ("+amx-tile,+amx-bf16", _simd.AVX2, True, False),
+        ("", _simd.AVX512, True, False),
+    ],
+)
+def test_who_has_it(monkeypatch, features, vectors, granted, has):
+    libc = SimpleNamespace(syscall=lambda *_: 0 if granted else -1)
+    monkeypatch.delenv("FASTNN_AMX", raising=False)
+    for module, name, value in [
+        (_simd, "_target", lambda: ("", "", features)),
+        (_simd, "VECTORS", vectors),
+        (_simd.ctypes, "CDLL", lambda _: libc),
+        (_simd.sys, "platform", "linux"),
+        (_simd.platform, "machine", lambda: "x86_64"),
     ]:
-        monkeypatch.setattr(_simd, "_target", lambda features=features: (platform.machine(), "", features))
-        monkeypatch.setattr(_simd, "VECTORS", vectors)
-        assert _simd.has_amx.__wrapped__() == has, features
+        monkeypatch.setattr(module, name, value)
+    assert _simd.has_amx.__wrapped__() == has
