@@ -101,10 +101,8 @@ def roofline(records: Records, machine: dict[str, Any]) -> Any:
     for level, line, text in ((cached, "--", "second-level cache"), (copy, "-", "memory")):
         left.axhline(level, color=INK, linewidth=1.2, linestyle=line, label=f"copying, {text}: {level:.0f} GB/s")
     reach = np.logspace(0, 3, 200)
-    right.plot(
-        reach, np.minimum(peak, copy * reach), color=INK, linewidth=1.2, label=f"copying, memory: {copy:.0f} GB/s"
-    )
-    right.annotate(f"multiply-adds: {peak:.0f} GFLOP/s", (1000, peak * 1.05), fontsize=8, color=INK, ha="right")
+    limits = f"multiply-adds: {peak:.0f} GFLOP/s; copying, memory: {copy:.0f} GB/s"
+    right.plot(reach, np.minimum(peak, copy * reach), color=INK, linewidth=1.2, label=limits)
     for ax in (left, right):
         ax.set_xscale("log")
         ax.set_yscale("log")
