@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastnn.kernels.cpu import _amx, _amx_tile, _matrices, _simd
+from fastnn.kernels.cpu import _amx, _amx_tile, _gemm, _matrices, _simd
 from fastnn.kernels.cpu._gemm import BIAS, BIAS_RELU, RELU_GRADIENT, SIGMOID_GRADIENT, STORE, UPDATE
 
 from .test_gemm import ENDINGS, arrays, check, edges, expected, product
@@ -37,6 +37,10 @@ layouts = st.sampled_from(["rows", "columns"])
 @example(32, 32, 513, SIGMOID_GRADIENT, "rows", "columns", False, 0)
 def test_every_size_layout_and_ending(m, n, depth, ending, a_layout, b_layout, poison, seed):
     check(m, n, depth, "float32", ending, a_layout, b_layout, seed, poison, amx=True)
+
+
+def test_scratch_memory_of_networks_is_enough():
+    assert _amx.AMX_SCRATCH_BYTES <= _gemm.SCRATCH_BYTES
 
 
 @needs_amx
