@@ -28,10 +28,12 @@ from ._amx_tile import (
     split_pairs,
     split_rows,
 )
+from ._dtype import itemsize
 from ._gemm import BIAS_SIGMOID, UPDATE, _activate, _floor, _round_up, _start
 from ._jit import c_function, jit
+from ._memory import load, store
 from ._simd import has_amx
-from ._tile import itemsize, load, store, transpose_full
+from ._transpose import transpose_full
 
 BREADTH = 2 * EDGE  # rows, and columns, that are computed at once
 BLOCK_STEPS = 16  # of depth, the longest sum of the unit's own; then it is added to C

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._tile import _constant, _int, _loop, _Vector
+from ._ir import BYTE_POINTER, I1, I8, I16, I32, I64, Vector, constant_array, loop, new_function
 
 EDGE = 16  # rows, and columns, of a tile of the output
 STEP = 32  # of depth: a tile of an operand
@@ -20,8 +20,6 @@ PARTS = 3  # bfloat16 that a float32 is the sum of: 8 of its 24 digits each
 STEP_BYTES = PARTS * PART_BYTES
 NOT_FINITE = 0x7F800000  # bits of infinity; of NaN more
 
-_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-_BYTE_POINTER = _I8.as_pointer()
 _FLOAT = types.float32
 _LEADING = 0xFFFF0000  # the bits of a float32 that a bfloat16 has
 _ROW_BYTES = 64
@@ -34,11 +32,11 @@ def _emit(builder, name, *args):
 
 
 def _tile_number(n):
-    return ir.Constant(_I8, n)
+    return I8(n)
 
 
 def _pointer(builder, address):
-    return builder.inttoptr(address, _BYTE_POINTER)
+    return builder.inttoptr(address, BYTE_POINTER)
 
 
 @intrinsic
@@ -47,8 +45,8 @@ def configure(typing):
 
     def code(context, builder, signature, args):
         palette, row_bytes, rows = [1] + [0] * 15, [_ROW_BYTES, 0] * 8 + [0] * 16, [EDGE] * 8 + [0] * 8
-        settings = _constant(builder.module, "fastnn_amx_settings", _I8, palette + row_bytes + rows)
-        _emit(builder, "ldtilecfg", builder.bitcast(settings, _BYTE_POINTER))
+        settings = constant_array(builder.module, "fastnn_amx_settings", I8, palette + row_bytes + rows)
+        _emit(builder, "ldtilecfg", builder.bitcast(settings, BYTE_POINTER))
         return context.get_dummy_value()
 
     return types.void(), code
@@ -65,20 +63,13 @@ def release(typing):
     return types.void(), code
 
 
-def _function(module, name, arguments, result):
-    function = ir.Function(module, ir.FunctionType(result, [_I64] * arguments), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    return function
-
-
-class _Split(_Vector):
+class _Split(Vector):
     """Vectors of float32 by their bits, 16 words of 32."""
 
     def __init__(self, builder, limit):
         super().__init__(builder, _FLOAT)
-        self.words = ir.VectorType(_I32, self.lanes)
-        self.limit = self.splat(builder.trunc(limit, _I32))
+        self.words = ir.VectorType(I32, self.lanes)
+        self.limit = self.splat(builder.trunc(limit, I32))
 
     def constant(self, value):
         return ir.Constant(self.words, [value] * self.lanes)
@@ -107,8 +98,8 @@ class _Split(_Vector):
 
     def row(self, first, second):
         """Leading parts of one vector, then those of the other one."""
-        halves = ir.VectorType(_I16, 2 * self.lanes)
-        odd = ir.Constant(ir.VectorType(_I32, 2 * self.lanes), list(range(1, 4 * self.lanes, 2)))
+        halves = ir.VectorType(I16, 2 * self.lanes)
+        odd = ir.Constant(ir.VectorType(I32, 2 * self.lanes), list(range(1, 4 * self.lanes, 2)))
         return self.builder.shuffle_vector(*(self.builder.bitcast(x, halves) for x in (first, second)), odd)
 
     def put(self, value, to):
@@ -120,35 +111,34 @@ def _emit_split(module, in_pairs):
     name = f"fastnn_amx_split{'_pairs' if in_pairs else '_rows'}"
     if name in module.globals:
         return module.globals[name]
-    function = _function(module, name, 6, _I64)
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    function, builder = new_function(module, name, [I64] * 6, I64)
     to, x, x_row, rows, columns, limit = function.args
     v = _Split(builder, limit)
-    x, none = v.pointer(x), ir.Constant(ir.VectorType(ir.IntType(1), v.lanes), None)
+    x, none = v.pointer(x), ir.Constant(ir.VectorType(I1, v.lanes), None)
 
     def vector_of(row, offset, largest):
         exists = builder.icmp_signed("<", row, rows)
         mask = builder.select(exists, v.first_lanes(columns, offset), none)
-        return v.read(v.at(x, builder.add(builder.mul(row, x_row), _int(offset))), mask, largest)
+        return v.read(v.at(x, builder.add(builder.mul(row, x_row), I64(offset))), mask, largest)
 
     def line(number, values):
         (largest,) = values
         if in_pairs:  # two rows of x, for 16 columns
-            row = builder.mul(number, _int(2))
+            row = builder.mul(number, I64(2))
             first, largest = vector_of(row, 0, largest)
-            second, largest = vector_of(builder.add(row, _int(1)), 0, largest)
+            second, largest = vector_of(builder.add(row, I64(1)), 0, largest)
         else:
             first, largest = vector_of(number, 0, largest)
             second, largest = vector_of(number, v.lanes, largest)
-        to_line = builder.add(to, builder.mul(number, _int(_ROW_BYTES)))
+        to_line = builder.add(to, builder.mul(number, I64(_ROW_BYTES)))
         for part in range(PARTS):
             value = v.pairs(first, second) if in_pairs else v.row(first, second)
-            v.put(value, builder.add(to_line, _int(part * PART_BYTES)))
+            v.put(value, builder.add(to_line, I64(part * PART_BYTES)))
             first, second = v.rest(first), v.rest(second)
         return [largest]
 
-    (largest,) = _loop(builder, _int(0), _int(EDGE), 1, [v.constant(0)], line)
-    builder.ret(builder.zext(v.fold(largest, v.larger), _I64))
+    (largest,) = loop(builder, I64(0), I64(EDGE), 1, [v.constant(0)], line)
+    builder.ret(builder.zext(v.fold(largest, v.larger), I64))
     return function
 
 
@@ -182,8 +172,7 @@ def _emit_multiply(module, rows, columns):
     name = f"fastnn_amx_{rows}x{columns}"
     if name in module.globals:
         return module.globals[name]
-    function = _function(module, name, 10, ir.VoidType())
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    function, builder = new_function(module, name, [I64] * 10)
     steps, *operands, to = function.args
     sums = [(i, j, _tile_number(i * columns + j)) for i in range(rows) for j in range(columns)]
     a_tiles, b_tiles = [_tile_number(4 + i) for i in range(rows)], [_tile_number(6 + j) for j in range(columns)]
@@ -193,8 +182,8 @@ def _emit_multiply(module, rows, columns):
 
         def load(tiles, places, part):
             for tile, place in zip(tiles, places, strict=False):
-                place = _pointer(builder, builder.add(place, _int(part * PART_BYTES)))
-                _emit(builder, "tileloadd64", tile, place, _int(_ROW_BYTES))
+                place = _pointer(builder, builder.add(place, I64(part * PART_BYTES)))
+                _emit(builder, "tileloadd64", tile, place, I64(_ROW_BYTES))
 
         def add_products():
             for i, j, tile in sums:
@@ -211,14 +200,14 @@ def _emit_multiply(module, rows, columns):
         load(a_tiles, a, 0)
         load(b_tiles, b, 0)
         add_products()
-        return [builder.add(place, _int(STEP_BYTES)) for place in places]
+        return [builder.add(place, I64(STEP_BYTES)) for place in places]
 
     for _, _, tile in sums:
         _emit(builder, "tilezero", tile)
-    _loop(builder, _int(0), steps, 1, operands, step)
+    loop(builder, I64(0), steps, 1, operands, step)
     for i, j, tile in sums:
-        place = builder.add(to, _int((i * EDGE * 2 + j) * _ROW_BYTES))
-        _emit(builder, "tilestored64", tile, _pointer(builder, place), _int(2 * _ROW_BYTES))
+        place = builder.add(to, I64((i * EDGE * 2 + j) * _ROW_BYTES))
+        _emit(builder, "tilestored64", tile, _pointer(builder, place), I64(2 * _ROW_BYTES))
     builder.ret_void()
     return function
 
@@ -235,11 +224,11 @@ def multiply(typing, rows, columns, steps, a_0, a_1, a_finite_0, a_finite_1, b_0
     def code(context, builder, signature, args):
         rows, columns, *operands = args
         end = builder.append_basic_block("amx_end")
-        choice = builder.switch(builder.add(builder.mul(rows, _int(2)), columns), end)
+        choice = builder.switch(builder.add(builder.mul(rows, I64(2)), columns), end)
         for height in (1, 2):
             for width in (1, 2):
                 case = builder.append_basic_block("amx_case")
-                choice.add_case(_int(2 * height + width), case)
+                choice.add_case(I64(2 * height + width), case)
                 builder.position_at_end(case)
                 builder.call(_emit_multiply(builder.module, height, width), operands)
                 builder.branch(end)
@@ -255,14 +244,14 @@ def finish(typing, c, c_row, sums, start, start_row, rows, columns, floor):
 
     def code(context, builder, signature, args):
         c, c_row, sums, start, start_row, rows, columns, floor = args
-        v = _Vector(builder, _FLOAT)
+        v = Vector(builder, _FLOAT)
         c, sums, start, floor = v.pointer(c), v.pointer(sums), v.pointer(start), v.splat(floor)
         masks = [v.first_lanes(columns, offset) for offset in (0, EDGE)]
-        with cgutils.for_range(builder, rows, intp=_I64) as loop:
-            strides = (c, c_row), (start, start_row), (sums, _int(2 * EDGE))
+        with cgutils.for_range(builder, rows, intp=I64) as loop:
+            strides = (c, c_row), (start, start_row), (sums, I64(2 * EDGE))
             to, from_, sum_ = (v.at(matrix, builder.mul(loop.index, row)) for matrix, row in strides)
             for j, mask in enumerate(masks):
-                offset = _int(j * EDGE)
+                offset = I64(j * EDGE)
                 x = builder.fadd(v.load(v.at(sum_, offset)), v.load(v.at(from_, offset), mask))
                 v.store(v.at_least(x, floor), v.at(to, offset), mask)
         return context.get_dummy_value()

@@ -8,24 +8,13 @@ What a tile leaves, (pixels, filters), is transposed in the first-level cache on
 import numpy as np
 from numba import carray
 
+from ._dtype import infinity_of, itemsize, lanes, zero_of
 from ._gemm import _round_up, _transpose
 from ._image_plan import PHASE, STRIPE_PIXELS, band_rows, ceil_div
 from ._image_tile import as_pointer, copy_block
 from ._jit import jit
+from ._memory import address, call, fence, keep, load, scale_past_caches, store
 from ._simd import VECTORS
-from ._tile import (
-    address,
-    call,
-    fence,
-    infinity_of,
-    itemsize,
-    keep,
-    lanes,
-    load,
-    scale_past_caches,
-    store,
-    zero_of,
-)
 
 TERM_BYTES = 16
 _LARGE = 32 << 20  # bytes of an output that no cache would keep

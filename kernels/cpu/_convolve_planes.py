@@ -10,11 +10,12 @@ import numpy as np
 from numba import carray
 
 from ._convolve import _ALIGNMENT, TERM_BYTES
+from ._dtype import infinity_of, itemsize, lanes, zero_of
 from ._gemm import _round_up
 from ._image_plan import PHASE, PIXEL_ROWS, PIXEL_VECTORS, band_rows, ceil_div
 from ._image_tile import as_pointer, copy_block
 from ._jit import jit
-from ._tile import address, call, copy_bytes, infinity_of, itemsize, keep, lanes, load, store, zero_of
+from ._memory import address, call, copy_bytes, keep, load, store
 
 
 @jit

@@ -9,11 +9,12 @@ import numpy as np
 from numba import carray
 
 from ._convolve import _ALIGNMENT, TERM_BYTES, copied_rows, copy_rows, panel_width
+from ._dtype import infinity_of, itemsize, lanes, zero_of
 from ._gemm import _round_up, _transpose
 from ._image_plan import band_rows, ceil_div
 from ._jit import jit
+from ._memory import address, call, keep, load, one_element, store
 from ._simd import VECTORS
-from ._tile import address, call, infinity_of, itemsize, keep, lanes, load, one_element, store, zero_of
 
 JOBS = 16  # at least, if there are so many images: threads share them
 

@@ -16,24 +16,11 @@ from numba import carray
 
 from ._convolve import _ALIGNMENT, _LARGE
 from ._convolve_planes import panel_of
+from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._gemm import _round_up
 from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS, ceil_div
 from ._jit import jit
-from ._tile import (
-    address,
-    call,
-    fence,
-    infinity_of,
-    itemsize,
-    keep,
-    lanes,
-    load,
-    one_of,
-    prefetch,
-    scale_past_caches,
-    store,
-    zero_of,
-)
+from ._memory import address, call, fence, keep, load, prefetch, scale_past_caches, store
 from ._winograd_tile import store_rows, transform_columns, transform_rows, transform_sums
 
 _BIASED = 5  # of the elements of a tile, the one that all four outputs have with a factor of 1

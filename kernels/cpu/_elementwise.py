@@ -23,6 +23,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from ._jit import c_function, jit
+from ._memory import call, prefetch
 from ._objects import (
     DATA,
     DESCR,
@@ -49,7 +50,6 @@ from ._objects import (
 )
 from ._simd import VECTORS
 from ._threads import claim_threads, parallel_for, release_threads
-from ._tile import call, prefetch
 
 
 @intrinsic

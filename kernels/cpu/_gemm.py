@@ -15,30 +15,13 @@ import functools
 import numpy as np
 from numba import types
 
+from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._jit import c_function, jit
 from ._math import exp
+from ._memory import copy_bytes, load, store
 from ._simd import VECTORS
-from ._tile import (
-    DOT_ROWS,
-    TILE_ROWS,
-    TILE_VECTORS,
-    WIDE,
-    copy_bytes,
-    dots,
-    infinity_of,
-    itemsize,
-    lanes,
-    load,
-    most_dots,
-    one_of,
-    store,
-    tile,
-    transpose_full,
-    transpose_masked,
-    transpose_masked_store,
-    zero_of,
-    zero_row,
-)
+from ._tile import DOT_ROWS, TILE_ROWS, TILE_VECTORS, WIDE, dots, most_dots, tile, zero_row
+from ._transpose import transpose_full, transpose_masked, transpose_masked_store
 
 # The endings. v is what an ending needs: the bias, or the matrix of outputs of an activation.
 STORE = 0  # C = alpha · AB

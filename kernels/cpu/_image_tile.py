@@ -17,9 +17,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS
+from ._ir import I64, Vector, element_of, never_unroll, new_function, opaque
 from ._jit import c_function
 from ._simd import VECTORS
-from ._tile import _I64, _int, _never_unroll, _opaque, _Vector
 
 _ROWS_PER_BASE = 5
 _SUMS_IN_FLIGHT = 8
@@ -30,29 +30,25 @@ def _emit_tile(module, float_type, rows, vectors, over_pixels):
     name = f"fastnn_image_tile_f{float_type.bitwidth}_{rows}x{vectors}{'_over_pixels' if over_pixels else ''}"
     if name in module.globals:
         return module.globals[name]
-    builder = ir.IRBuilder()
-    v = _Vector(builder, float_type)
-    integers = [_I64] * (8 if over_pixels else 9)
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*integers, v.element]), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    builder.position_at_end(function.append_basic_block("entry"))
+    integers = [I64] * (8 if over_pixels else 9)
+    function, builder = new_function(module, name, [*integers, element_of(float_type)])
+    v = Vector(builder, float_type)
     if over_pixels:
         depth, a, b, terms, c, c_row, start, pixels, floor = function.args
     else:
         depth, a, a_row, b, terms, c, c_row, start, start_row, floor = function.args
     a, b, c, start = (v.pointer(address) for address in (a, b, c, start))
-    term = builder.inttoptr(terms, _I64.as_pointer())
+    term = builder.inttoptr(terms, I64.as_pointer())
     if over_pixels:
-        bases, multiples = [a], [_int(i) for i in range(rows)]
+        bases, multiples = [a], [I64(i) for i in range(rows)]
     else:
-        bases = [_opaque(builder, v.at(a, builder.mul(a_row, _int(i)))) for i in range(0, rows, _ROWS_PER_BASE)]
-        multiples = [_opaque(builder, builder.mul(a_row, _int(i))) for i in range(min(rows, _ROWS_PER_BASE))]
+        bases = [opaque(builder, v.at(a, builder.mul(a_row, I64(i)))) for i in range(0, rows, _ROWS_PER_BASE)]
+        multiples = [opaque(builder, builder.mul(a_row, I64(i))) for i in range(min(rows, _ROWS_PER_BASE))]
 
     def rank_one_update(term, sums):
-        a_offset, b_offset = builder.load(term), builder.load(v.at(term, _int(1)))
+        a_offset, b_offset = builder.load(term), builder.load(v.at(term, I64(1)))
         places, b_k = [v.at(base, a_offset) for base in bases], v.at(b, b_offset)
-        b_vectors = [v.load(v.at(b_k, _int(j * v.lanes))) for j in range(vectors)]
+        b_vectors = [v.load(v.at(b_k, I64(j * v.lanes))) for j in range(vectors)]
         result = []
         for i in range(rows):
             builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)  # see _tile.py
@@ -64,9 +60,9 @@ def _emit_tile(module, float_type, rows, vectors, over_pixels):
 
     def loop_over_terms(term, count, steps, sums):
         """Add `count` terms, `steps` a turn, each into its own share of `sums`."""
-        before, end = builder.block, v.at(term, builder.mul(count, _int(2)))
+        before, end = builder.block, v.at(term, builder.mul(count, I64(2)))
         body, done = function.append_basic_block("terms"), function.append_basic_block("terms_done")
-        builder.cbranch(builder.icmp_signed(">", count, _int(0)), body, done)
+        builder.cbranch(builder.icmp_signed(">", count, I64(0)), body, done)
         builder.position_at_end(body)
         carried = []
         for value in [term, *sums]:
@@ -78,12 +74,12 @@ def _emit_tile(module, float_type, rows, vectors, over_pixels):
         for n in range(steps):
             part = slice(n * share, (n + 1) * share)
             current[part] = rank_one_update(next_term, current[part])
-            next_term = v.at(next_term, _int(2))
+            next_term = v.at(next_term, I64(2))
         for phi, value in zip(carried, [next_term, *current], strict=True):
             phi.add_incoming(value, builder.block)
         after = builder.block
         repeat = builder.cbranch(builder.icmp_unsigned("!=", next_term, end), body, done)
-        repeat.set_metadata("llvm.loop", _never_unroll(module))
+        repeat.set_metadata("llvm.loop", never_unroll(module))
         builder.position_at_end(done)
         results = []
         for unchanged, last in zip(sums, current, strict=True):
@@ -98,7 +94,7 @@ def _emit_tile(module, float_type, rows, vectors, over_pixels):
     size, steps = rows * vectors, 1
     while rows * (PIXEL_VECTORS if over_pixels else vectors) * steps < _SUMS_IN_FLIGHT and steps < 4:
         steps *= 2
-    whole = builder.and_(depth, _int(-steps))
+    whole = builder.and_(depth, I64(-steps))
     term, sums = loop_over_terms(term, whole, steps, [v.zero] * (size * steps))
     while len(sums) > size:
         half = len(sums) // 2
@@ -116,25 +112,25 @@ def _emit_tile(module, float_type, rows, vectors, over_pixels):
 def _store_rows(v, sums, rows, vectors, c, c_row, start, start_row, floor):
     builder, floor = v.builder, v.splat(floor)
     for i in range(rows):
-        c_i, start_i = v.at(c, builder.mul(c_row, _int(i))), v.at(start, builder.mul(start_row, _int(i)))
+        c_i, start_i = v.at(c, builder.mul(c_row, I64(i))), v.at(start, builder.mul(start_row, I64(i)))
         for j in range(vectors):
-            x = builder.fadd(sums[i * vectors + j], v.load(v.at(start_i, _int(j * v.lanes))))
-            v.store(v.at_least(x, floor), v.at(c_i, _int(j * v.lanes)))
+            x = builder.fadd(sums[i * vectors + j], v.load(v.at(start_i, I64(j * v.lanes))))
+            v.store(v.at_least(x, floor), v.at(c_i, I64(j * v.lanes)))
 
 
 def _store_planes(v, sums, rows, vectors, c, c_row, start, pixels, floor):
     builder, floor = v.builder, v.splat(floor)
-    biases = [v.splat(builder.load(v.at(start, _int(i)))) for i in range(rows)]
+    biases = [v.splat(builder.load(v.at(start, I64(i)))) for i in range(rows)]
     x = [v.at_least(builder.fadd(sum_, biases[n // vectors]), floor) for n, sum_ in enumerate(sums)]
-    places = [(v.at(c, builder.mul(c_row, _int(i))), j) for i in range(rows) for j in range(vectors)]
-    with builder.if_else(builder.icmp_signed(">=", pixels, _int(vectors * v.lanes))) as (whole, part):
+    places = [(v.at(c, builder.mul(c_row, I64(i))), j) for i in range(rows) for j in range(vectors)]
+    with builder.if_else(builder.icmp_signed(">=", pixels, I64(vectors * v.lanes))) as (whole, part):
         with whole:
             for value, (row, j) in zip(x, places, strict=True):
-                v.store(value, v.at(row, _int(j * v.lanes)))
+                v.store(value, v.at(row, I64(j * v.lanes)))
         with part:
             masks = [v.first_lanes(pixels, j * v.lanes) for j in range(vectors)]
             for value, (row, j) in zip(x, places, strict=True):
-                v.store(value, v.at(row, _int(j * v.lanes)), masks[j])
+                v.store(value, v.at(row, I64(j * v.lanes)), masks[j])
 
 
 def _choice_of(heights, over_pixels):
@@ -149,11 +145,11 @@ def _choice_of(heights, over_pixels):
         def code(context, builder, signature, args):
             rows, vectors, *operands = cgutils.unpack_tuple(builder, args[0], len(signature.args[0]))
             end = builder.append_basic_block("tile_end")
-            choice = builder.switch(builder.add(rows, builder.mul(vectors, _int(highest))), end)
+            choice = builder.switch(builder.add(rows, builder.mul(vectors, I64(highest))), end)
             for width, most in enumerate(heights, start=1):
                 for height in range(1, most + 1):
                     case = builder.append_basic_block("tile_case")
-                    choice.add_case(_int(width * highest + height), case)
+                    choice.add_case(I64(width * highest + height), case)
                     builder.position_at_end(case)
                     builder.call(_emit_tile(builder.module, floor, height, width, over_pixels), operands)
                     builder.branch(end)
@@ -212,13 +208,13 @@ def copy_block(typing, to, to_row, source, source_row, rows, first, end, count, 
 
     def code(context, builder, signature, args):
         to, to_row, source, source_row, rows, first, end, count, _ = args
-        v = _Vector(builder, like)
+        v = Vector(builder, like)
         to, source = v.pointer(to), v.pointer(source)
-        with cgutils.for_range_slice(builder, _int(0), count, _int(v.lanes), intp=_I64) as (j, _):
+        with cgutils.for_range_slice(builder, I64(0), count, I64(v.lanes), intp=I64) as (j, _):
             before_end, before_first = (v.first_lanes(builder.sub(bound, j)) for bound in (end, first))
             read, written = builder.and_(before_end, builder.not_(before_first)), v.first_lanes(builder.sub(count, j))
             to_j, source_j = v.at(to, j), v.at(source, j)
-            with cgutils.for_range(builder, rows, intp=_I64) as loop:
+            with cgutils.for_range(builder, rows, intp=I64) as loop:
                 value = v.load(v.at(source_j, builder.mul(source_row, loop.index)), read)
                 v.store(value, v.at(to_j, builder.mul(to_row, loop.index)), written)
         return context.get_dummy_value()

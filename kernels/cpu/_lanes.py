@@ -9,7 +9,7 @@ from numba import types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-from ._tile import _Vector, lanes_of
+from ._ir import I32, Vector, lanes_of
 
 
 class Lanes(types.Type):
@@ -30,7 +30,7 @@ def load_lanes(typing, address, like):
     """Those that begin at an address, of the dtype of a number."""
 
     def code(context, builder, signature, args):
-        v = _Vector(builder, like)
+        v = Vector(builder, like)
         return v.load(v.pointer(args[0]))
 
     return Lanes(like)(types.intp, like), code
@@ -39,7 +39,7 @@ def load_lanes(typing, address, like):
 @intrinsic
 def store_lanes(typing, address, x):
     def code(context, builder, signature, args):
-        v = _Vector(builder, x.dtype)
+        v = Vector(builder, x.dtype)
         v.store(args[1], v.pointer(args[0]))
         return context.get_dummy_value()
 
@@ -49,7 +49,7 @@ def store_lanes(typing, address, x):
 @intrinsic
 def all_lanes(typing, number):
     """The same number in each."""
-    return Lanes(number)(number), lambda context, builder, signature, args: _Vector(builder, number).splat(args[0])
+    return Lanes(number)(number), lambda context, builder, signature, args: Vector(builder, number).splat(args[0])
 
 
 @intrinsic
@@ -57,7 +57,7 @@ def first_lanes(typing, x, n):
     """x, and 0 in all but the first n."""
 
     def code(context, builder, signature, args):
-        v = _Vector(builder, x.dtype)
+        v = Vector(builder, x.dtype)
         return builder.select(v.first_lanes(args[1]), args[0], v.zero)
 
     return x(x, types.intp), code
@@ -74,7 +74,7 @@ def store_sums(typing, address, a, b, c, d, count):
         address, *vectors, count = args
 
         def take(x, y, lanes):
-            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
         def fold(x, y, lanes, group):
             """Of each group of these lanes of x, and of y behind them: its first half + its second half."""
@@ -86,7 +86,7 @@ def store_sums(typing, address, a, b, c, d, count):
         sums = fold(x, y, 2 * n, n // 2) if n > 2 else take(x, y, range(4))
         while sums.type.count > 4:
             sums = fold(sums, sums, sums.type.count, sums.type.count // 4)
-        four = _Vector(builder, a.dtype, 4)
+        four = Vector(builder, a.dtype, 4)
         four.store(sums, four.pointer(address), four.first_lanes(count))
         return context.get_dummy_value()
 
@@ -96,7 +96,7 @@ def store_sums(typing, address, a, b, c, d, count):
 @intrinsic
 def multiply_add(typing, x, y, z):
     """x · y + z"""
-    return x(x, x, x), lambda context, builder, signature, args: _Vector(builder, x.dtype).multiply_add(*args)
+    return x(x, x, x), lambda context, builder, signature, args: Vector(builder, x.dtype).multiply_add(*args)
 
 
 def _operation(name):

@@ -14,9 +14,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._dtype import one_of, zero_of
+from ._ir import I32
 from ._jit import jit
 from ._simd import VECTORS
-from ._tile import one_of, zero_of
 
 _HAS_FMA = VECTORS.name != "generic"
 _HAS_LDEXP = VECTORS.name == "avx512"  # without the instruction it is a call for each element
@@ -64,7 +65,7 @@ def _ldexp(typing_context, y, n):
 
     def code(context, builder, signature, args):
         y, n = args
-        return _emit_call(builder, "llvm.ldexp", y, n if n.type.width == 32 else builder.trunc(n, ir.IntType(32)))
+        return _emit_call(builder, "llvm.ldexp", y, n if n.type.width == 32 else builder.trunc(n, I32))
 
     return y(y, n), code
 

@@ -10,11 +10,12 @@ import numpy as np
 from numba import types
 
 from ._amx import AMX_SCRATCH_BYTES, compiled_amx_product, pays
+from ._dtype import itemsize, lanes, one_of
 from ._gemm import RELU_GRADIENT, SIGMOID_GRADIENT, STORE, compiled_product, scratch_bytes
 from ._jit import c_function, entry, jit
+from ._memory import address, call, keep, load, one_element
 from ._parts import in_parts
 from ._threads import launch_threads, on_threads
-from ._tile import address, call, itemsize, keep, lanes, load, one_element, one_of
 
 # What is multiplied: the ending in the low bits, and
 TRANSPOSE_A, TRANSPOSE_B, COLUMN_SUMS = 16, 32, 64  # COLUMN_SUMS: v = the sums of the columns of B

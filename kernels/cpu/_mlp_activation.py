@@ -7,10 +7,11 @@ import functools
 
 from numba import types
 
+from ._dtype import itemsize, zero_of
 from ._jit import c_function
 from ._math import exp, tanh
+from ._memory import load, store
 from ._mlp_plan import RELU, SIGMOID, TANH
-from ._tile import itemsize, load, store, zero_of
 
 
 def _activate(kind, y, y_row, rows, columns, one):

@@ -10,6 +10,7 @@ import numpy as np
 from numba import types
 
 from ._jit import jit
+from ._memory import call, load
 from ._mlp_plan import CROSS_ENTROPY, DONE, IN, LOSS, OUT
 from ._objects import (
     CONTIGUOUS_ALIGNED,
@@ -31,7 +32,6 @@ from ._objects import (
     table_of,
 )
 from ._threads import claim_threads, release_threads
-from ._tile import call, load
 
 _DTYPE, _FUNCTION, _TABLE, _LENGTH, _SQUARES, _FEATURES, _CLASSES, _MOST_ROWS = range(OWN, OWN + 64, 8)
 # With more rows Python's `on_threads` is called, by PyObject_Vectorcall. It calls the same with their number before the

@@ -2,10 +2,11 @@
 
 import math
 
+from ._dtype import itemsize, zero_of
 from ._jit import jit
 from ._math import exp, log
+from ._memory import load, store
 from ._reduce import cross_entropy_sum, row_max, row_sum, squared_distance
-from ._tile import itemsize, load, store, zero_of
 
 
 @jit

@@ -10,10 +10,11 @@ import numpy as np
 from numba import carray
 
 from ._amx import pays
+from ._dtype import itemsize, lanes
 from ._gemm import SCRATCH_BYTES, _odd_lines, _round_up
 from ._jit import jit
 from ._matrices import MIN_ROWS
-from ._tile import address, itemsize, lanes
+from ._memory import address
 from ._update import compiled_update
 from .optimizer import compiled_rule
 

@@ -5,10 +5,11 @@ import functools
 import numpy as np
 from numba import carray, types
 
+from ._dtype import itemsize, one_of
 from ._jit import c_function
+from ._memory import address
 from ._mlp_plan import IN, OUT, PREDICT_ROWS, WIDTH, WORK, WORK_BYTES, parts_of, scratch_of, share
 from ._mlp_rows import stage_forward
-from ._tile import address, itemsize, one_of
 from .softmax import softmax_rows
 
 

@@ -13,9 +13,11 @@ import functools
 import numpy as np
 from numba import types
 
+from ._dtype import itemsize, lanes, one_of
 from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, PACK_B_ROWS, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
 from ._jit import c_function, jit
 from ._matrices import MIN_ROWS, grid, share_of
+from ._memory import call, copy_bytes, load, prefetch, store
 from ._mlp_loss import cross_entropy, squared_error
 from ._mlp_plan import (
     ACT,
@@ -45,7 +47,6 @@ from ._mlp_plan import (
     scratch_of,
     share,
 )
-from ._tile import call, copy_bytes, itemsize, lanes, load, one_of, prefetch, store
 
 _GATHER, _PRODUCT, _SUM = range(3)  # the first stops
 _ROWS_AHEAD = 2  # fetched while rows of x, which lie anywhere in memory, are gathered

@@ -11,6 +11,7 @@ import functools
 import numpy as np
 from numba import types
 
+from ._dtype import itemsize, lanes, one_of, zero_of
 from ._gemm import _round_up
 from ._jit import c_function, jit
 from ._lanes import (
@@ -28,6 +29,7 @@ from ._lanes import (
     where_equal,
 )
 from ._math import exp, in_dtype_of, log
+from ._memory import call, load, store
 from ._mlp_plan import (
     ACT,
     ACTIVATE,
@@ -54,7 +56,6 @@ from ._mlp_plan import (
 )
 from ._reduce import sum_of_squares
 from ._simd import VECTORS
-from ._tile import call, itemsize, lanes, load, one_of, store, zero_of
 from ._update import rate_for
 
 _MOST_WORK = 16  # multiply-adds a sample for each lane of a vector (measured: bench/RESULTS.md)

@@ -5,9 +5,11 @@ import functools
 import numpy as np
 from numba import types
 
+from ._dtype import itemsize, lanes, one_of
 from ._gemm import STORE
 from ._jit import c_function, jit
 from ._matrices import MIN_ROWS
+from ._memory import call, one_element, store
 from ._mlp_plan import (
     B_AT,
     B_STATE,
@@ -32,7 +34,6 @@ from ._mlp_plan import (
     scratch_of,
 )
 from ._reduce import sum_of_squares
-from ._tile import call, itemsize, lanes, one_element, one_of, store
 
 
 @jit

@@ -19,8 +19,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._ir import I64
 from ._jit import c_function, jit
-from ._tile import store
+from ._memory import store
 
 # What must be known of CPython's and NumPy's objects: where their fields lie, in bytes. They belong to the binary
 # interfaces of both and have not moved in twenty years; `_layout_is_known` looks before they are relied upon.
@@ -73,7 +74,7 @@ def read(typing_context, address, offset):
     """The 64-bit integer so many bytes behind an address."""
 
     def code(context, builder, signature, args):
-        return builder.load(builder.inttoptr(builder.add(*args), ir.IntType(64).as_pointer()))
+        return builder.load(builder.inttoptr(builder.add(*args), I64.as_pointer()))
 
     return types.intp(types.intp, types.intp), code
 
@@ -84,9 +85,8 @@ def api(typing_context, function, args):
     count = len(args)
 
     def code(context, builder, signature, args):
-        i64 = ir.IntType(64)
         given = [builder.extract_value(args[1], i) for i in range(count)]
-        pointer = builder.inttoptr(args[0], ir.FunctionType(i64, [i64] * count).as_pointer())
+        pointer = builder.inttoptr(args[0], ir.FunctionType(I64, [I64] * count).as_pointer())
         return builder.call(pointer, given)
 
     return types.intp(types.intp, types.UniTuple(types.intp, count)), code
@@ -98,11 +98,10 @@ def on_stack(typing_context, values):
     count = len(values)
 
     def code(context, builder, signature, args):
-        i64 = ir.IntType(64)
-        memory = cgutils.alloca_once(builder, i64, count)
+        memory = cgutils.alloca_once(builder, I64, count)
         for i in range(count):
-            builder.store(builder.extract_value(args[0], i), builder.gep(memory, [ir.Constant(i64, i)]))
-        return builder.ptrtoint(memory, i64)
+            builder.store(builder.extract_value(args[0], i), builder.gep(memory, [I64(i)]))
+        return builder.ptrtoint(memory, I64)
 
     return types.intp(types.UniTuple(types.intp, count)), code
 

@@ -5,7 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_I64 = ir.IntType(64)
+from ._ir import I64
 
 
 @intrinsic
@@ -18,16 +18,16 @@ def in_parts(typing_context, threads, parts, function, before, after):
     def code(context, builder, signature, args):
         threads, parts, function, before, after = args
         before, after = cgutils.unpack_tuple(builder, before), cgutils.unpack_tuple(builder, after)
-        with builder.if_else(builder.icmp_signed("==", parts, _I64(1))) as (alone, shared):
+        with builder.if_else(builder.icmp_signed("==", parts, I64(1))) as (alone, shared):
             with alone:
-                _call(builder, function, [*before, _I64(0), *after])
+                _call(builder, function, [*before, I64(0), *after])
             with shared:
                 work = cgutils.pack_struct(builder, [function, *before, *after])
-                numbers = [cgutils.alloca_once_value(builder, n) for n in (_I64(0), parts, _I64(1), work)]
+                numbers = [cgutils.alloca_once_value(builder, n) for n in (I64(0), parts, I64(1), work)]
                 some = _emit_some_parts(builder, work.type, len(before))
-                addresses = [builder.ptrtoint(pointer, _I64) for pointer in (some, *numbers)]
-                run = cgutils.get_or_insert_function(builder.module, _takes([_I64] * 8), "numba_parallel_for")
-                builder.call(run, [*addresses, _I64(0), _I64(1), threads])
+                addresses = [builder.ptrtoint(pointer, I64) for pointer in (some, *numbers)]
+                run = cgutils.get_or_insert_function(builder.module, _takes([I64] * 8), "numba_parallel_for")
+                builder.call(run, [*addresses, I64(0), I64(1), threads])
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 3, before, after), code
@@ -45,11 +45,11 @@ def _call(builder, address, values):
 def _emit_some_parts(caller, work_type, before):
     """What a thread calls with the addresses of its first part, of the number of its parts, of 1, and of `work`."""
     name = caller.module.get_unique_name(f"{caller.function.name}.parts")
-    function = ir.Function(caller.module, _takes([_I64] * 4), name)
+    function = ir.Function(caller.module, _takes([I64] * 4), name)
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     first, count, _, work = function.args
-    first, count = (builder.load(builder.inttoptr(at, _I64.as_pointer())) for at in (first, count))
+    first, count = (builder.load(builder.inttoptr(at, I64.as_pointer())) for at in (first, count))
     address, *values = cgutils.unpack_tuple(builder, builder.load(builder.inttoptr(work, work_type.as_pointer())))
     with cgutils.for_range(builder, count) as loop:
         _call(builder, address, [*values[:before], builder.add(first, loop.index), *values[before:]])

@@ -12,8 +12,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._ir import I64, Vector, element_of, loop, new_function
 from ._simd import VECTORS
-from ._tile import _I64, _int, _loop, _Vector
 
 # Vectors of partial results that are added to in turn: four, since an addition takes four cycles; and where vectors are
 # short more, for 32 sums of float32: the fewer, the more digits the sum of a million numbers loses.
@@ -66,18 +66,15 @@ def _emit(module, name, kind, rows, signature):
     name = f"fastnn_{name}_f{like.bitwidth}"
     if name in module.globals:
         return module.globals[name]
-    builder = ir.IRBuilder()
-    v = _Vector(builder, getattr(signature.return_type, "dtype", signature.return_type))
-    row = _Vector(builder, like, v.lanes)
-    scalars = [row.element] * sum(arg == like for arg in signature.args)
-    result = ir.LiteralStructType([v.element] * kind.count)
-    function = ir.Function(module, ir.FunctionType(result, [_I64] * (rows + 3) + scalars), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    builder.position_at_end(function.append_basic_block("entry"))
+    sum_type = getattr(signature.return_type, "dtype", signature.return_type)
+    scalars = [element_of(like)] * sum(arg == like for arg in signature.args)
+    result = ir.LiteralStructType([element_of(sum_type)] * kind.count)
+    function, builder = new_function(module, name, [I64] * (rows + 3) + scalars, result)
+    v = Vector(builder, sum_type)
+    row = Vector(builder, like, v.lanes)
     n, planes, step = function.args[rows : rows + 3]
     splats = [row.splat(scalar) for scalar in function.args[rows + 3 :]]
-    together, whole = (builder.and_(n, _int(-vectors * v.lanes)) for vectors in (_CHAINS, 1))
+    together, whole = (builder.and_(n, I64(-vectors * v.lanes)) for vectors in (_CHAINS, 1))
     after = v.first_lanes(builder.sub(n, whole))
 
     def add(pointers, k, state, mask=None):
@@ -97,16 +94,16 @@ def _emit(module, name, kind, rows, signature):
         def in_turn(k, states):
             result = []
             for i in range(_CHAINS):
-                result += add(pointers, builder.add(k, _int(i * v.lanes)), states[i * size : (i + 1) * size])
+                result += add(pointers, builder.add(k, I64(i * v.lanes)), states[i * size : (i + 1) * size])
             return result
 
-        states = _loop(builder, _int(0), together, _CHAINS * v.lanes, states, in_turn)
-        first = _loop(builder, together, whole, v.lanes, states[:size], lambda k, state: add(pointers, k, state))
+        states = loop(builder, I64(0), together, _CHAINS * v.lanes, states, in_turn)
+        first = loop(builder, together, whole, v.lanes, states[:size], lambda k, state: add(pointers, k, state))
         first = add(pointers, whole, first, after)
         return [*(row.at(pointer, step) for pointer in pointers), *first, *states[size:]]
 
     pointers = [row.pointer(address) for address in function.args[:rows]]
-    states = _loop(builder, _int(0), planes, 1, pointers + kind.start(v) * _CHAINS, add_plane)[rows:]
+    states = loop(builder, I64(0), planes, 1, pointers + kind.start(v) * _CHAINS, add_plane)[rows:]
     while len(states) > len(kind.start(v)):
         half = len(states) // 2
         states = kind.join(v, states[:half], states[half:])
@@ -122,7 +119,7 @@ def _over_columns(name, kind, rows=1, of_planes=False):
 
     def code(context, builder, signature, args):
         if not of_planes:
-            args = [*args[: rows + 1], _int(1), _int(0), *args[rows + 1 :]]
+            args = [*args[: rows + 1], I64(1), I64(0), *args[rows + 1 :]]
         result = builder.call(_emit(builder.module, name, kind, rows, signature), args)
         values = [builder.extract_value(result, i) for i in range(kind.count)]
         return values[0] if kind.count == 1 else context.make_tuple(builder, signature.return_type, values)

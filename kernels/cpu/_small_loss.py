@@ -14,6 +14,7 @@ import numpy as np
 from numba import types
 
 from ._jit import c_function, jit
+from ._memory import call, load
 from ._objects import (
     CONTIGUOUS_ALIGNED,
     DATA,
@@ -35,7 +36,6 @@ from ._objects import (
     same_shape,
     table_of,
 )
-from ._tile import call, load
 
 _DTYPES = [np.dtype("float32"), np.dtype("float64")]
 _LIMIT_OF_SIZE, _INDICES, _LOSS, _LOOPS = range(OWN, OWN + 32, 8)

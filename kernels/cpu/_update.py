@@ -9,8 +9,9 @@ import math
 import numpy as np
 from numba import types
 
+from ._dtype import itemsize, one_of, smallest_normal_of, zero_of
 from ._jit import c_function, jit
-from ._tile import call, itemsize, load, one_of, smallest_normal_of, store, zero_of
+from ._memory import call, load, store
 
 PIECE = 4096  # elements
 _DECAY, _KEEP, _OF_RULE = range(3)  # among the numbers; those of the rule begin at _OF_RULE

@@ -16,11 +16,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS
-from ._tile import _I32, _I64, _int, _Vector
+from ._ir import I32, I64, Vector
 
 
 def _shuffled(v, x, y, order):
-    return v.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, v.lanes), order))
+    return v.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, v.lanes), order))
 
 
 def _four(v, d0, d1, d2, d3):
@@ -45,19 +45,19 @@ def transform_rows(typing, to, plane, image, width, height, y, rows, first, end,
 
     def code(context, builder, signature, args):
         to, plane, image, width, height, y, rows, first, end, tiles, _ = args
-        v = _Vector(builder, like)
+        v = Vector(builder, like)
         to, image = v.pointer(to), v.pointer(image)
         even, odd = ([2 * lane + k for lane in range(v.lanes)] for k in range(2))
-        planes = [builder.mul(plane, _int(4 * s)) for s in range(4)]
-        to_lower = builder.sub(builder.mul(plane, _int(2)), tiles)
-        with cgutils.for_range_slice(builder, _int(0), tiles, _int(v.lanes), intp=_I64) as (j, _):
-            pixel, written = builder.mul(j, _int(2)), v.first_lanes(builder.sub(tiles, j))
-            places = [builder.add(pixel, _int(offset)) for offset in (0, v.lanes, 2, v.lanes + 2)]
+        planes = [builder.mul(plane, I64(4 * s)) for s in range(4)]
+        to_lower = builder.sub(builder.mul(plane, I64(2)), tiles)
+        with cgutils.for_range_slice(builder, I64(0), tiles, I64(v.lanes), intp=I64) as (j, _):
+            pixel, written = builder.mul(j, I64(2)), v.first_lanes(builder.sub(tiles, j))
+            places = [builder.add(pixel, I64(offset)) for offset in (0, v.lanes, 2, v.lanes + 2)]
             masks = []
             for place in places:
                 before_end, before_first = (v.first_lanes(builder.sub(bound, place)) for bound in (end, first))
                 masks.append(builder.and_(before_end, builder.not_(before_first)))
-            with cgutils.for_range(builder, builder.mul(builder.add(rows, _int(1)), _int(2)), intp=_I64) as loop:
+            with cgutils.for_range(builder, builder.mul(builder.add(rows, I64(1)), I64(2)), intp=I64) as loop:
                 number = builder.add(y, loop.index)
                 inside = v.splat(builder.icmp_unsigned("<", number, height))
                 row = v.at(image, builder.mul(number, width))
@@ -67,11 +67,11 @@ def transform_rows(typing, to, plane, image, width, height, y, rows, first, end,
                 ]
                 d = [_shuffled(v, *pair, order) for pair in (pixels[:2], pixels[2:]) for order in (even, odd)]
                 values = _four(v, *d)
-                i, k = builder.lshr(loop.index, _int(1)), builder.and_(loop.index, _int(1))
+                i, k = builder.lshr(loop.index, I64(1)), builder.and_(loop.index, I64(1))
                 upper = v.at(v.at(to, builder.mul(plane, k)), builder.add(builder.mul(i, tiles), j))
                 for exists, place in (
                     (builder.icmp_signed("<", i, rows), upper),  # the first or second row of a tile's pixels,
-                    (builder.icmp_signed(">", i, _int(0)), v.at(upper, to_lower)),  # third or fourth of the one above
+                    (builder.icmp_signed(">", i, I64(0)), v.at(upper, to_lower)),  # third or fourth of the one above
                 ):
                     with builder.if_then(exists):
                         for value, offset in zip(values, planes, strict=True):
@@ -90,14 +90,14 @@ def transform_columns(typing, to, to_plane, source, plane, tiles, like):
 
     def code(context, builder, signature, args):
         to, to_plane, source, plane, tiles, _ = args
-        v = _Vector(builder, like)
+        v = Vector(builder, like)
         to, source = v.pointer(to), v.pointer(source)
-        rows = [builder.mul(plane, _int(k)) for k in range(4)]
-        planes = [builder.mul(to_plane, _int(4 * r)) for r in range(4)]
-        with cgutils.for_range(builder, _int(4), intp=_I64) as loop:
-            source_s = v.at(source, builder.mul(loop.index, builder.mul(plane, _int(4))))
+        rows = [builder.mul(plane, I64(k)) for k in range(4)]
+        planes = [builder.mul(to_plane, I64(4 * r)) for r in range(4)]
+        with cgutils.for_range(builder, I64(4), intp=I64) as loop:
+            source_s = v.at(source, builder.mul(loop.index, builder.mul(plane, I64(4))))
             to_s = v.at(to, builder.mul(to_plane, loop.index))
-            with cgutils.for_range_slice(builder, _int(0), tiles, _int(v.lanes), intp=_I64) as (t, _):
+            with cgutils.for_range_slice(builder, I64(0), tiles, I64(v.lanes), intp=I64) as (t, _):
                 d = [v.load(v.at(v.at(source_s, row), t)) for row in rows]
                 for value, plane_r in zip(_four(v, *d), planes, strict=True):
                     v.store(value, v.at(v.at(to_s, plane_r), t))
@@ -115,24 +115,24 @@ def transform_sums(typing, to, to_odd, to_row, source, rows, vectors, like):
 
     def code(context, builder, signature, args):
         to, to_odd, to_row, source, rows, vectors, _ = args
-        v = _Vector(builder, like)
+        v = Vector(builder, like)
         to, source = v.pointer(to), v.pointer(source)
         width = PIXEL_VECTORS * v.lanes
         halves = [[half * v.lanes // 2 + n // 2 + n % 2 * v.lanes for n in range(v.lanes)] for half in range(2)]
-        loops = cgutils.for_range(builder, rows, intp=_I64), cgutils.for_range(builder, vectors, intp=_I64)
+        loops = cgutils.for_range(builder, rows, intp=I64), cgutils.for_range(builder, vectors, intp=I64)
         with loops[0] as row, loops[1] as vector:
-            tile = builder.mul(vector.index, _int(v.lanes))
-            place = v.at(v.at(source, builder.mul(row.index, _int(width))), tile)
+            tile = builder.mul(vector.index, I64(v.lanes))
+            place = v.at(v.at(source, builder.mul(row.index, I64(width))), tile)
             columns = []
             for s in range(4):
-                m = [v.load(v.at(place, _int((4 * r + s) * PIXEL_ROWS * width))) for r in range(4)]
+                m = [v.load(v.at(place, I64((4 * r + s) * PIXEL_ROWS * width))) for r in range(4)]
                 columns.append(_two(v, *m))
-            to_pixels = v.at(v.at(to, builder.mul(to_row, row.index)), builder.mul(tile, _int(2)))
+            to_pixels = v.at(v.at(to, builder.mul(to_row, row.index)), builder.mul(tile, I64(2)))
             for r in range(2):
                 pixels = _two(v, *(column[r] for column in columns))
                 place = v.at(to_pixels, to_odd) if r else to_pixels
                 for half in range(2):
-                    v.store(_shuffled(v, *pixels, halves[half]), v.at(place, _int(half * v.lanes)))
+                    v.store(_shuffled(v, *pixels, halves[half]), v.at(place, I64(half * v.lanes)))
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6, like), code
@@ -147,13 +147,13 @@ def store_rows(typing, to, to_row, source, source_row, rows, columns, check, lik
 
     def code(context, builder, signature, args):
         to, to_row, source, source_row, rows, columns, check, floor = args
-        v = _Vector(builder, like)
+        v = Vector(builder, like)
         to, source, check, floor = v.pointer(to), v.pointer(source), v.pointer(check), v.splat(floor)
         checked = cgutils.alloca_once_value(builder, v.load(check))
-        with cgutils.for_range_slice(builder, _int(0), columns, _int(v.lanes), intp=_I64) as (j, _):
+        with cgutils.for_range_slice(builder, I64(0), columns, I64(v.lanes), intp=I64) as (j, _):
             mask = v.first_lanes(builder.sub(columns, j))
             to_j, source_j = v.at(to, j), v.at(source, j)
-            with cgutils.for_range(builder, rows, intp=_I64) as loop:
+            with cgutils.for_range(builder, rows, intp=I64) as loop:
                 x = v.load(v.at(source_j, builder.mul(source_row, loop.index)), mask)
                 builder.store(v.multiply_add(x, v.zero, builder.load(checked)), checked)
                 v.store(v.at_least(x, floor), v.at(to_j, builder.mul(to_row, loop.index)), mask)

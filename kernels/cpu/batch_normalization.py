@@ -12,9 +12,10 @@ and var as they are given. Ioffe, Szegedy, arXiv:1502.03167.
 import numpy as np
 from numba import prange
 
+from ._dtype import one_of
 from ._jit import cpu_kernel, jit
+from ._memory import address
 from ._reduce import plane_sum, sums_about, sums_with
-from ._tile import address, one_of
 
 # (N, C) is divided into blocks of at most so many rows, always alike: sums do not depend on the number of threads.
 # (Blocks of columns were 3-7 times slower.)

@@ -20,10 +20,10 @@ from ._gemm import _round_up
 from ._image_plan import PIXEL_ROWS, TASK, WEIGHTS_TASK, Task, WeightsTask, backward_plan, forward_plan, weights_plan
 from ._image_tile import compiled_image_tile
 from ._jit import c_function, entry
+from ._memory import address
 from ._parts import in_parts
 from ._simd import VECTORS
 from ._threads import launch_threads, on_threads
-from ._tile import address
 from ._winograd_plan import WINOGRAD_TASK, WinogradTask, pays, suits, winograd_plan
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).

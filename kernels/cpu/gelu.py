@@ -10,9 +10,9 @@ Hendrycks, Gimpel, arXiv:1606.08415 (2016).
 
 import math
 
+from ._dtype import one_of
 from ._elementwise import elementwise, in_vectors, widen
 from ._math import erf, exp, in_dtype_of, sigmoid
-from ._tile import one_of
 
 _ROOT_HALF, _ROOT_8_PI, _CUBIC = math.sqrt(0.5), math.sqrt(8 / math.pi), 0.044715
 _DENSITY = 1 / math.sqrt(2 * math.pi)

@@ -9,10 +9,11 @@ All arrays (N, C), contiguous, of one dtype; sums in that dtype.
 import numpy as np
 from numba import prange
 
+from ._dtype import one_of, zero_of
 from ._jit import cpu_kernel, jit
 from ._math import exp_negative, log
+from ._memory import address, keep
 from ._reduce import row_max, row_sum
-from ._tile import address, keep, one_of, zero_of
 from .softmax import FEW, STATISTICS, block_of_rows, block_scratch, max_of_columns, store_exp, to_columns, to_rows
 
 

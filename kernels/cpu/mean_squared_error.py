@@ -9,10 +9,11 @@ of a fixed size, and these in float64.
 import numpy as np
 from numba import carray, prange
 
+from ._dtype import one_of
 from ._jit import cpu_kernel, jit
+from ._memory import address
 from ._reduce import squared_distance
 from ._small_loss import small_loss
-from ._tile import address, one_of
 
 _CHUNK = 4096
 _PIECE = 512  # elements, whose squares are added up in their own dtype

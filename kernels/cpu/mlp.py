@@ -18,10 +18,12 @@ import numpy as np
 from numba import carray, types
 
 from ._amx import compiled_amx_product, pays
+from ._dtype import itemsize, one_of
 from ._gemm import SCRATCH_BYTES, compiled_product
 from ._jit import c_function, entry
 from ._math import in_dtype_of
 from ._matrices import MIN_ROWS
+from ._memory import address, call, load
 from ._mlp_activation import compiled_activate, compiled_activation_gradient
 from ._mlp_at_once import prediction_at_once, step_at_once
 from ._mlp_loss import labels_fit
@@ -62,7 +64,6 @@ from ._mlp_weights import compiled_weights_pass
 from ._parts import in_parts
 from ._reduce import wide_sum
 from ._threads import claim_threads, launch_threads, release_threads
-from ._tile import address, call, itemsize, load, one_of
 from ._update import clipping_rate
 
 __all__ = ["mlp_plan", "mlp_predict", "mlp_predict_workspace", "mlp_train", "mlp_workspace"]

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray, types
 
+from ._dtype import itemsize, least_state_of, smallest_root_of, zero_of
 from ._jit import c_function, entry, jit
+from ._memory import address, call, store
 from ._parts import in_parts
 from ._reduce import sum_of_squares
 from ._threads import launch_threads, on_threads
-from ._tile import address, call, itemsize, least_state_of, smallest_root_of, store, zero_of
 from ._update import PIECE, clipping_rate, compiled_update
 
 # Columns of the table, one row a parameter: addresses (0 where there is no such state) and the number of elements.

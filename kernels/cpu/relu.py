@@ -5,8 +5,8 @@ out = max(x, 0), NaN stays NaN      dx = 0 where y <= 0, else dout      (y: the 
 All arrays contiguous, of one shape and dtype, any number of axes; x may be float16, the others then float32.
 """
 
+from ._dtype import zero_of
 from ._elementwise import elementwise, in_vectors, widen
-from ._tile import zero_of
 
 
 @elementwise(parallel_above=40_000)

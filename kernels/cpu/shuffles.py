@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ._ir import I32, I64
 from ._jit import entry
 
 
@@ -42,8 +43,8 @@ def _shuffles(next_uint32, state, orders):
 @intrinsic
 def _draw(typing, next_uint32, state):
     def code(context, builder, signature, args):
-        function = ir.FunctionType(ir.IntType(32), [ir.IntType(64)])
+        function = ir.FunctionType(I32, [I64])
         drawn = builder.call(builder.inttoptr(args[0], function.as_pointer()), [args[1]])
-        return builder.zext(drawn, ir.IntType(64))
+        return builder.zext(drawn, I64)
 
     return types.intp(types.intp, types.intp), code

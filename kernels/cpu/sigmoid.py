@@ -5,9 +5,9 @@ out = 1 / (1 + exp(-x))      dx = dout · y · (1 - y)      (y: the output of fo
 All arrays contiguous, of one shape and dtype, any number of axes; x may be float16, the others then float32.
 """
 
+from ._dtype import one_of
 from ._elementwise import elementwise, in_vectors, widen
 from ._math import sigmoid
-from ._tile import one_of
 
 
 @elementwise(parallel_above=18_000)

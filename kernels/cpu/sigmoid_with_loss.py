@@ -10,11 +10,12 @@ by chunks of a fixed size.
 import numpy as np
 from numba import carray, prange
 
+from ._dtype import nan_of, one_of, zero_of
 from ._jit import cpu_kernel, jit
 from ._math import exp_negative, log1p, select
+from ._memory import address, keep
 from ._reduce import wide_sum
 from ._small_loss import small_loss
-from ._tile import address, keep, nan_of, one_of, zero_of
 
 _CHUNK = 4096
 

@@ -6,9 +6,9 @@ All arrays contiguous, of one shape and dtype, any number of axes; forward's x m
 Elfwing, Uchibe, Doya, Neural Networks 107 (2018).
 """
 
+from ._dtype import one_of
 from ._elementwise import elementwise, in_vectors, widen
 from ._math import sigmoid
-from ._tile import one_of
 
 
 @elementwise(parallel_above=18_000)

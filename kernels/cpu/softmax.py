@@ -11,27 +11,13 @@ element by element. Max shift: Blanchard, Higham, Higham, IMA J. Numer. Anal. 41
 import numpy as np
 from numba import prange
 
+from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._elementwise import in_vectors
 from ._jit import cpu_kernel, jit
 from ._math import exp_negative, larger
+from ._memory import address, fence, keep, load, prefetch, scale_past_caches, store
 from ._reduce import row_dot, row_max, row_sum
-from ._tile import (
-    address,
-    fence,
-    infinity_of,
-    itemsize,
-    keep,
-    lanes,
-    load,
-    one_of,
-    prefetch,
-    scale_past_caches,
-    store,
-    transpose_full,
-    transpose_masked,
-    transpose_masked_store,
-    zero_of,
-)
+from ._transpose import transpose_full, transpose_masked, transpose_masked_store
 
 FEW = 64  # classes: with more, a row by itself is faster
 _VECTORS = 8  # of samples, transposed together

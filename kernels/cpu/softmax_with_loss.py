@@ -11,11 +11,12 @@ float64, by blocks of rows of a fixed size. Every x is read once from memory, ev
 import numpy as np
 from numba import carray, prange
 
+from ._dtype import nan_of, one_of, zero_of
 from ._jit import cpu_kernel, jit
 from ._math import log
+from ._memory import address
 from ._reduce import cross_entropy_sum, row_sum
 from ._small_loss import small_loss
-from ._tile import address, nan_of, one_of, zero_of
 from .softmax import block_of_rows, block_scratch, goes_past_caches, softmax_block, softmax_past_caches
 
 _PARALLEL_ABOVE = 12_000

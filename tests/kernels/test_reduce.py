@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastnn.kernels.cpu import _reduce
+from fastnn.kernels.cpu._dtype import one_of
 from fastnn.kernels.cpu._jit import entry
-from fastnn.kernels.cpu._tile import address, one_of
+from fastnn.kernels.cpu._memory import address
 
 
 def of_row(reduction):
