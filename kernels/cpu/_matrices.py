@@ -25,6 +25,7 @@ _ENDING = 15
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
 MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
+_EDGE = 12  # elements of C that a row or a column of a share, to be read, takes as long as
 
 _DONE, _NEEDS_THREADS, _PAYS_BY_AMX, _UNWRITABLE = range(4)
 
@@ -49,17 +50,15 @@ def share_of(length, unit, part, parts):
 
 @jit
 def grid(m, n, panel, threads):
-    """Divide C among threads into (parts of rows, parts of columns): the smallest shares; of those the squarest."""
-    best = (1, 1)
-    best_size, best_edges = m * (n + panel), m + n
+    """Divide C among threads into (parts of rows, parts of columns): the smallest shares, with what they read."""
+    best, best_size = (1, 1), (m + _EDGE) * (n + panel + _EDGE)
     for row_parts in range(1, max(1, min(threads, m // MIN_ROWS)) + 1):
         column_parts = min(threads // row_parts, max(1, n // panel))
         rows = (m + row_parts - 1) // row_parts
-        columns = ((n + panel - 1) // panel + column_parts - 1) // column_parts * panel
-        size, edges = rows * columns, rows + columns
-        if size < best_size or (size == best_size and edges < best_edges):
-            best = (row_parts, column_parts)
-            best_size, best_edges = size, edges
+        columns = min(n, ((n + panel - 1) // panel + column_parts - 1) // column_parts * panel)
+        size = (rows + _EDGE) * (columns + _EDGE)
+        if size < best_size:
+            best, best_size = (row_parts, column_parts), size
     return best
 
 
