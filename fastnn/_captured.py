@@ -19,7 +19,7 @@ from ._arrays import Array, Outputs, as_array, as_labels, check_one_device, kern
 from ._compilable import WHO, CannotCompile, layers_of, loss_layer_of
 from ._device import is_plain, on_gpu
 from ._recording import Recording
-from .compiled import TrainingStep
+from ._training_step import TrainingStep
 from .layers.layer import Layer
 from .layers.loss import Loss
 from .models import Network

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._arrays import Array, as_floats, check_one_device
-from ._compilable import WHO, CannotCompile, CompilableNetwork, layers_of
+from ._compilable import WHO, CompilableNetwork, layers_of
 from ._device import is_plain, on_gpu
-from ._random import random_source
-from .optimizer import Optimizer, has_rule
+from ._training_step import TrainingStep
+from .optimizer import Optimizer
 
 __all__ = ["CompiledPrediction", "CompiledStep", "compile"]
 
@@ -77,48 +77,6 @@ def compile(model: Any, optimizer: Optimizer | None = None, max_grad: float | No
                 return _captured.CapturedPrediction(model)
             return _captured.CapturedStep(model, optimizer, max_grad)
     return CompiledPrediction(model) if optimizer is None else CompiledStep(model, optimizer, max_grad)
-
-
-class TrainingStep:
-    """What training steps share, by whatever they are done."""
-
-    def __init__(self, optimizer: Optimizer, max_grad: float | None) -> None:
-        if not has_rule(optimizer):
-            raise CannotCompile(f"{WHO}: the optimizer must be of fastnn.optimizer, got {type(optimizer).__name__}")
-        if max_grad is not None and not max_grad > 0:
-            raise ValueError(f"{WHO}: max_grad must be positive or None, got {max_grad}")
-        self._optimizer = optimizer
-        self._max_norm = 0.0 if max_grad is None else float(max_grad)
-
-    def epoch(self, x: ArrayLike, t: ArrayLike, batch_size: int = 32, rng: Any = None) -> Array:
-        """All steps of one shuffled epoch.
-
-        Parameters
-        ----------
-        x, t : array_like
-            All samples and their labels, as for a step.
-        batch_size : int
-            Samples a step; all, where there are fewer. Samples that do not fill a batch sit the epoch out.
-        rng : None, int, numpy.random.Generator or RandomState
-            Where the order comes from; None is NumPy's global state.
-
-        Returns
-        -------
-        ndarray
-            (N // batch_size,) float64: the mean loss of each step.
-        """
-        if batch_size < 1:
-            raise ValueError(f"{WHO}: batch_size must be at least 1, got {batch_size}")
-        rows, labels = self.data(x, t)
-        return self.steps(rows, labels, random_source(rng).permutation(len(rows)), min(batch_size, len(rows)))
-
-    def data(self, x: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
-        """Samples and labels, checked and converted once, for `steps`."""
-        raise NotImplementedError
-
-    def steps(self, x: Array, labels: Array, order: Array, batch_size: int) -> Array:
-        """One step for each whole batch of rows of `x` and `labels`, which are as `data` returns them."""
-        raise NotImplementedError
 
 
 class CompiledStep(TrainingStep):
