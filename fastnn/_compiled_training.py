@@ -14,6 +14,7 @@ from .compiled import CompiledStep, compile
 from .models import Network
 
 if TYPE_CHECKING:
+    from ._checkpoint import Progress
     from ._training import CtrlC
 
 _LOGGER = logging.getLogger("fastnn")
@@ -58,26 +59,29 @@ class CompiledTraining:
 
     def steps(
         self,
-        iters: int,
+        at: Progress,
+        max_iters: int,
         next_rows: Callable[[int], Array],
         batch_size: int,
         until_stop: Callable[[], int],
-        until_evaluation: Callable[[], int],
+        eval_interval: int | None,
         ctrl_c: CtrlC,
     ) -> Iterator[Any]:
-        """The next iterations of an epoch; yields the losses up to the next evaluation.
+        """The iterations of an epoch that are left, `at` being kept up to date; yields losses up to an evaluation.
 
         More may be done by then, of later epochs as well, so that a call of the step is worth its while: up to the next
         stop. next_rows: which rows the mini-batches of so many iterations are.
         """
-        while iters > 0:
+        while at.iteration < max_iters:
             if self._yielded == len(self._losses):
                 ctrl_c.hold()
                 losses = self._train(next_rows, min(until_stop(), self._most_at_once(batch_size)), batch_size)
                 self._losses, self._yielded = losses.tolist() if isinstance(losses, np.ndarray) else losses, 0
-            losses = self._losses[self._yielded : self._yielded + min(iters, until_evaluation())]
+            count = max_iters - at.iteration
+            if eval_interval is not None:
+                count = min(count, -at.iteration % eval_interval + 1)
+            losses = self._losses[self._yielded : self._yielded + count]
             self._yielded += len(losses)
-            iters -= len(losses)
             yield losses
             if self._yielded == len(self._losses):
                 ctrl_c.release()

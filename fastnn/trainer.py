@@ -193,9 +193,9 @@ class Trainer(TrainingLoop):
             return orders[:, : max_iters * batch_size].ravel()[begin:end]
 
         def epoch() -> Iterator[Any]:
-            left = max_iters - at.iteration
             if fast is not None:
-                return fast.steps(left, next_rows, batch_size, until_stop, until_evaluation, self._ctrl_c)
+                return fast.steps(at, max_iters, next_rows, batch_size, until_stop, eval_interval, self._ctrl_c)
+            left = max_iters - at.iteration
             starts, order = range(0, left * batch_size, batch_size), xp_of(data).asarray(next_rows(left))
             mini_batches = (order[start : start + batch_size] for start in starts)
             return self._steps(((take_x(rows), take_t(rows)) for rows in mini_batches), max_grad)
@@ -205,9 +205,6 @@ class Trainer(TrainingLoop):
             done = at.epoch * max_iters + at.iteration
             left = max_epoch * max_iters - done if held_out is None else max_iters - at.iteration
             return left if checkpoint_every is None else min(left, checkpoint_every - done % checkpoint_every)
-
-        def until_evaluation() -> int:
-            return max_iters if eval_interval is None else -at.iteration % eval_interval + 1
 
         def end_epoch() -> str | None:
             if held_out is None:

@@ -8,6 +8,7 @@ import functools
 from numba import types
 
 from ._dtype import itemsize, zero_of
+from ._elementwise import in_vectors
 from ._jit import c_function
 from ._math import exp, tanh
 from ._memory import load, store
@@ -15,6 +16,7 @@ from ._mlp_plan import RELU, SIGMOID, TANH
 
 
 def _activate(kind, y, y_row, rows, columns, one):
+    in_vectors()
     size, zero = itemsize(one), zero_of(one)
     if y_row == columns:
         rows, columns = 1, rows * columns
@@ -32,6 +34,7 @@ def _activate(kind, y, y_row, rows, columns, one):
 
 
 def _gradient(kind, g, g_row, y, y_row, rows, columns, one):
+    in_vectors()
     size, zero = itemsize(one), zero_of(one)
     for i in range(rows):
         g_i, y_i = g + i * g_row * size, y + i * y_row * size

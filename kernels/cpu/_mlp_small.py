@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 
 from ._dtype import itemsize, lanes, one_of, zero_of
+from ._elementwise import in_vectors
 from ._gemm import _round_up
 from ._jit import c_function, jit
 from ._lanes import (
@@ -56,6 +57,7 @@ from ._mlp_plan import (
 )
 from ._reduce import sum_of_squares
 from ._simd import VECTORS
+from ._tile import zero_row
 from ._update import rate_for
 
 _MOST_WORK = 16  # multiply-adds a sample for each lane of a vector (measured: bench/RESULTS.md)
@@ -86,14 +88,25 @@ def _gather(to, a, columns, order, first, n, row, one):
 
 
 @jit
-def _weighted_sum(y, start, w, step, x, depth, row, n, one):
-    """y = start + sum of w_k · x_k; the weights are `step` apart."""
-    size = itemsize(one)
-    for r in range(0, row, lanes(one)):
-        total = all_lanes(start)
-        for k in range(depth):
-            total = multiply_add(all_lanes(load(w, k * step, one)), load_lanes(x + (k * row + r) * size, one), total)
-        store_lanes(y + r * size, first_lanes(total, n - r))
+def _weighted_sums(y, columns, start, start_step, w, w_step, step, x, depth, row, n, one):
+    """y_j = start_j + sum over k of w_jk · x_k, by fours of them; the weights are `step` apart."""
+    size, last = itemsize(one), columns - 1
+    for j in range(0, columns, 4):
+        j_1, j_2, j_3 = min(j + 1, last), min(j + 2, last), min(j + 3, last)  # the last is computed again
+        for r in range(0, row, lanes(one)):
+            a, b = all_lanes(load(start, j * start_step, one)), all_lanes(load(start, j_1 * start_step, one))
+            c, d = all_lanes(load(start, j_2 * start_step, one)), all_lanes(load(start, j_3 * start_step, one))
+            for k in range(depth):
+                x_k, w_k = load_lanes(x + (k * row + r) * size, one), w + k * step * size
+                a = multiply_add(all_lanes(load(w_k, j * w_step, one)), x_k, a)
+                b = multiply_add(all_lanes(load(w_k, j_1 * w_step, one)), x_k, b)
+                c = multiply_add(all_lanes(load(w_k, j_2 * w_step, one)), x_k, c)
+                d = multiply_add(all_lanes(load(w_k, j_3 * w_step, one)), x_k, d)
+            left = n - r
+            store_lanes(y + (j * row + r) * size, first_lanes(a, left))
+            store_lanes(y + (j_1 * row + r) * size, first_lanes(b, left))
+            store_lanes(y + (j_2 * row + r) * size, first_lanes(c, left))
+            store_lanes(y + (j_3 * row + r) * size, first_lanes(d, left))
 
 
 @jit
@@ -139,6 +152,7 @@ def _squared_error(y, g, t, columns, row, n, scale, losses, one):
 @jit
 def _cross_entropy(z, g, labels, has_rows, classes, row, n, scale, nll, sums, one):
     """As of _mlp_loss.py."""
+    in_vectors()  # as wide as they are read afterwards: halves would have to reach the cache first
     size, zeros = itemsize(one), all_lanes(zero_of(one))
     for r in range(0, row, lanes(one)):
         m = load_lanes(z + r * size, one)
@@ -174,7 +188,7 @@ def _cross_entropy(z, g, labels, has_rows, classes, row, n, scale, nll, sums, on
 
 def _small_step(table, length, x, t, t_rows, order, first, n, numbers, max_norm, scale):
     head, stages = parts_of(table, length)
-    one, zero, size = one_of(scale), zero_of(scale), itemsize(scale)
+    one, size = one_of(scale), itemsize(scale)
     last, row = stages.shape[0] - 1, filled_up(n, one)
     classes, row_bytes = stages[last, OUT], row * size
     ys, gs, losses, sums, xs = memory_of(head, stages, row, one)
@@ -188,9 +202,9 @@ def _small_step(table, length, x, t, t_rows, order, first, n, numbers, max_norm,
     for s in range(last + 1):
         stage = stages[s]
         x_s, y = xs if s == 0 else ys + stages[s - 1, BEFORE] * row_bytes, ys + stage[BEFORE] * row_bytes
-        for j in range(stage[OUT]):
-            b, W_j = zero if stage[B_AT] == 0 else load(stage[B_AT], j, one), stage[W_AT] + j * stage[W_COL] * size
-            _weighted_sum(y + j * row_bytes, b, W_j, stage[W_ROW], x_s, stage[IN], row, n, one)
+        b, b_step = (zero_row(one), 0) if stage[B_AT] == 0 else (stage[B_AT], 1)
+        W, W_row, W_col = stage[W_AT], stage[W_ROW], stage[W_COL]
+        _weighted_sums(y, stage[OUT], b, b_step, W, W_col, W_row, x_s, stage[IN], row, n, one)
         if stage[ACT] != NONE:
             call(head[ACTIVATE], stage[ACT], y, row, stage[OUT], row, one)
 
@@ -215,9 +229,8 @@ def _small_step(table, length, x, t, t_rows, order, first, n, numbers, max_norm,
         if s > 0:
             before = stages[s - 1, BEFORE] * row_bytes
             x_s = ys + before
-            for k in range(stage[IN]):
-                dx, W_k = gs + before + k * row_bytes, stage[W_AT] + k * stage[W_ROW] * size
-                _weighted_sum(dx, zero, W_k, stage[W_COL], g, columns, row, n, one)
+            W, W_row, W_col = stage[W_AT], stage[W_ROW], stage[W_COL]
+            _weighted_sums(gs + before, stage[IN], zero_row(one), 0, W, W_row, W_col, g, columns, row, n, one)
         for k in range(stage[IN]):
             _dots(stage[DW_AT] + k * columns * size, x_s + k * row_bytes, g, columns, row, one)
         if stage[B_AT] != 0:
