@@ -1,6 +1,6 @@
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, kernels_for
+from .._arrays import Array
 from .layer import grad, param
 from .matmul import MatMul
 from .relu import Relu
@@ -68,6 +68,4 @@ class Affine(MatMul):
     def backward_activated(self, dout: ArrayLike, activation: Relu | Sigmoid) -> Array:
         """``activation.backward(self.backward(dout))`` in one pass, where this layer follows `activation`."""
         rows, y, W = self._differentiate(dout)
-        dx = self._input_grads.empty_like(y)
-        getattr(kernels_for(rows), activation.before_affine)(rows, W, y, dx)
-        return dx
+        return self._input_gradient(activation.before_affine, rows, W, y, y)

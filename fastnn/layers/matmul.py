@@ -1,8 +1,10 @@
 import math
+from typing import Any
 
 from numpy.typing import ArrayLike
 
-from .._arrays import Array, Outputs, as_batch, as_gradient, as_operands, kernels_for
+from .. import config
+from .._arrays import AT_ONCE, Array, Outputs, as_batch, as_gradient, as_operands, kernels_for
 from .layer import Layer, grad, param
 
 
@@ -71,7 +73,11 @@ class MatMul(Layer):
         """
         return self._multiply(x, self._forward, self._outputs)
 
-    def _multiply(self, x: ArrayLike, kernel: str, outputs: Outputs) -> Array:
+    def _multiply(self, x: Any, kernel: str, outputs: Outputs) -> Array:
+        spare = None if config.GPU else outputs.spare()
+        if spare is not None and AT_ONCE[kernel](x, *self.params, spare):
+            self._saved = x, (shape := x.shape), shape[:1]
+            return spare
         x = as_batch(x, type(self).__name__)
         rows, lead = self._as_rows(x)
         operands = as_operands(rows, *self.params)
@@ -100,14 +106,15 @@ class MatMul(Layer):
         rows, x, W = self._differentiate(dout)
         if not input_gradient:
             return None
-        dx = self._input_grads.empty_like(x)
-        getattr(kernels_for(rows), self._backward_input)(rows, W, dx)
+        dx = self._input_gradient(self._backward_input, rows, W, x)
         return dx if dx.shape == shape else dx.reshape(shape)
 
-    def _differentiate(self, dout: ArrayLike) -> tuple[Array, ...]:
-        """The gradients for the parameters; returns dout, x and W as kernels take them."""
+    def _differentiate(self, dout: Any) -> tuple[Array, ...]:
+        """The gradients for the parameters; returns dout by rows, x and W."""
         x, _, lead = self._from_forward()
         W = self.params[0]
+        if len(lead) == 1 and not config.GPU and AT_ONCE[self._backward_params](x, dout, *self.grads):
+            return dout, x, W
         rows = as_gradient(dout, (*lead, W.shape[1]), type(self).__name__)
         if rows.ndim != 2:
             rows = rows.reshape(-1, W.shape[1])
@@ -115,6 +122,14 @@ class MatMul(Layer):
         backward_params = getattr(kernels_for(rows), self._backward_params)
         self._write_grads(lambda *grads: backward_params(x, rows, *grads), x.dtype)
         return rows, x, W
+
+    def _input_gradient(self, kernel: str, dout: Array, W: Array, x: Array, *outputs: Array) -> Array:
+        """What a kernel makes of what `_differentiate` returned, and of the `outputs` of an activation before."""
+        dx = None if config.GPU else self._input_grads.spare()
+        if dx is None or not AT_ONCE[kernel](dout, W, *outputs, dx):
+            dx = self._input_grads.empty_like(x)
+            getattr(kernels_for(dout), kernel)(*as_operands(dout, W), *outputs, dx)
+        return dx
 
     def _as_rows(self, x: Array) -> tuple[Array, tuple[int, ...]]:
         """x as (samples, D), and the shape of its batch axes."""

@@ -13,7 +13,6 @@ All goes past Numba's dispatcher, see _objects.py for ``kernel.at_once``: small 
 because what Python does before it takes 6, half as long as the work on a hundred thousand elements.
 """
 
-import ctypes
 import functools
 import inspect
 
@@ -27,26 +26,33 @@ from ._memory import call, prefetch
 from ._objects import (
     DATA,
     DESCR,
+    ERROR,
     FLAGS,
     FLOAT,
     FLOAT16,
     FLOAT32,
     FLOAT64,
     NDARRAY,
+    NO,
     OWN,
     SHAPE,
     TYPE,
     VALUE,
     WRITEABLE,
+    YES,
+    answer,
     api,
-    boolean,
+    enter_python,
+    give_threads_back,
     is_plain,
+    leave_python,
     ndim,
     on_stack,
     python_function,
     read,
     same_shape,
     table_of,
+    threads_claimed,
 )
 from ._simd import VECTORS
 from ._threads import claim_threads, parallel_for, release_threads
@@ -238,42 +244,21 @@ def _shares():
 
 
 _DTYPES = [np.dtype("float32"), np.dtype("float64"), np.dtype("float16")]
-(
-    _PARALLEL_ABOVE, _COUNT, _SHARE, _PART, _FOR, _CLAIM, _RELEASE, _CALL, _TO_INT, _DECREF, _LEAVE, _RETURN, _LOOPS
-) = range(OWN, OWN + 104, 8)  # fmt: skip
+_PARALLEL_ABOVE, _COUNT, _SHARE, _PART, _FOR, _LOOPS = range(OWN, OWN + 48, 8)
 
 
 def _table(parallel_above, count):
-    api = ctypes.pythonapi
-    functions = (
-        api.PyObject_Vectorcall,
-        api.PyLong_AsLong,
-        api.Py_DecRef,
-        api.PyEval_SaveThread,
-        api.PyEval_RestoreThread,
-    )
-    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
-    ids = id(claim_threads), id(release_threads)
-    return table_of(parallel_above, count, 0, 0, 0, *ids, *addresses, *[0] * len(_DTYPES))
-
-
-@jit
-def _call_python(table, function):
-    """Call a function without arguments; 0 where it raised an exception, else the result as an object."""
-    return api(read(table, _CALL), (read(table, function), 0, 0, 0))
-
-
-_NO, _YES, _ERROR = range(3)
+    return table_of(parallel_above, count, 0, 0, 0, *[0] * len(_DTYPES))
 
 
 @jit
 def _work(table, args, count):
     """Do what is asked if all is as it should be; whether it was done, or there was an exception."""
     if count != read(table, _COUNT):
-        return _NO
+        return NO
     x, out = read(args, 0), read(args, 8 * (count - 1))
     if read(x, TYPE) != read(table, NDARRAY):
-        return _NO
+        return NO
     dtype, loops = read(x, DESCR), table + _LOOPS
     computed, size, half = dtype, 4, False
     if dtype == read(table, FLOAT32):
@@ -283,53 +268,49 @@ def _work(table, args, count):
     elif dtype == read(table, FLOAT16):
         loop, computed, half = read(loops, 16), read(table, FLOAT32), True
     else:
-        return _NO
+        return NO
     if loop == 0 or not is_plain(table, x, dtype):
-        return _NO
+        return NO
     n = 1
     for i in range(ndim(x)):
         n *= read(read(x, SHAPE), 8 * i)
     if not (is_plain(table, out, computed) and same_shape(x, out) and read(out, FLAGS) & WRITEABLE):
-        return _NO
+        return NO
     to, middle, last, scalar = read(out, DATA), 0, 0, 0
     for i in range(count - 1):
         arg = read(args, 8 * i)
         if i > 0 and read(arg, TYPE) == read(table, FLOAT):
             data, scalar = arg + VALUE, i
         elif i > 0 and not (is_plain(table, arg, computed) and same_shape(x, arg)):
-            return _NO
+            return NO
         else:
             data = read(arg, DATA)
             if abs(data - to) < n * size and (data != to or half):  # overlap in part
-                return _NO
+                return NO
         middle, last = (data, last) if i == 1 else (middle, data)
     x = read(x, DATA)
     if n > read(table, _PARALLEL_ABOVE):
-        claimed = _call_python(table, _CLAIM)
-        if claimed == 0:
-            return _ERROR
-        parts = api(read(table, _TO_INT), (claimed,))
-        api(read(table, _DECREF), (claimed,))
+        parts = threads_claimed(table)
+        if parts == 0:
+            return ERROR
         y, z = to if count == 2 else middle, to if count == 3 else last
         x_size, y_size = 2 if half else size, 0 if scalar == 1 else size
         z_size, out_size = 0 if count == 2 or scalar == 2 else size, size if count == 4 else 0
         share, part, parallel_for = read(table, _SHARE), read(table, _PART), read(table, _FOR)
-        thread = api(read(table, _LEAVE), ())
+        python = leave_python()
         call(share, loop, count, x, y, z, to, x_size, y_size, z_size, out_size, n, parts, part, parallel_for)
-        api(read(table, _RETURN), (thread,))
-        if parts > 1:
-            api(read(table, _DECREF), (_call_python(table, _RELEASE),))
+        enter_python(python)
+        give_threads_back(table, parts)
     elif count == 2:
         call(loop, x, to, n)
     elif count == 3:
         call(loop, x, middle, to, n)
     else:
         call(loop, x, middle, last, to, n)
-    return _YES
+    return YES
 
 
 def _at_once(table, args, count):
     """What Python calls; see _objects.py."""
     table = read(table, DATA)
-    done = _work(table, args, count)
-    return 0 if done == _ERROR else boolean(table, done == _YES)
+    return answer(table, _work(table, args, count))

@@ -1,7 +1,10 @@
 """From arrays to the matrix product of _gemm.py: strides, scratch memory, threads.
 
-Numba compiles a function again for every combination of memory layouts and read-only flags of its arguments. Here each
-dtype has one signature, of matrices with arbitrary strides that need not be writable, which all of them convert to.
+    @product(BIAS)
+    def affine_forward(x, W, b, out): ...
+
+makes a kernel: with arrays as layers have them it goes past Numba's dispatcher, see _objects.py for ``kernel.at_once``;
+operands of other strides, and outputs whose rows lie any distance apart, take some microseconds more.
 """
 
 import functools
@@ -10,10 +13,40 @@ import numpy as np
 from numba import types
 
 from ._amx import AMX_SCRATCH_BYTES, compiled_amx_product, pays
-from ._dtype import itemsize, lanes, one_of
+from ._dtype import itemsize, lanes
 from ._gemm import RELU_GRADIENT, SIGMOID_GRADIENT, STORE, compiled_product, scratch_bytes
-from ._jit import c_function, entry, jit
+from ._jit import c_function, jit
 from ._memory import address, call, keep, load, one_element
+from ._objects import (
+    ALIGNED,
+    BY_COLUMNS,
+    CONTIGUOUS,
+    CONTIGUOUS_ALIGNED,
+    DATA,
+    DESCR,
+    ERROR,
+    FLAGS,
+    FLOAT32,
+    FLOAT64,
+    NDARRAY,
+    NO,
+    OWN,
+    SHAPE,
+    TYPE,
+    WRITEABLE,
+    YES,
+    answer,
+    enter_python,
+    give_threads_back,
+    is_plain,
+    leave_python,
+    ndim,
+    python_function,
+    read,
+    same_shape,
+    table_of,
+    threads_claimed,
+)
 from ._parts import in_parts
 from ._threads import launch_threads, on_threads
 
@@ -26,19 +59,6 @@ _ENDING = 15
 PARALLEL_ABOVE = 400_000
 MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
 _EDGE = 12  # elements of C that a row or a column of a share, to be read, takes as long as
-
-_DONE, _NEEDS_THREADS, _PAYS_BY_AMX, _UNWRITABLE = range(4)
-
-
-@jit
-def _strides(a, transpose):
-    """(rows, columns, row stride, column stride); along an axis of length 1 NumPy's stride may be anything."""
-    m, n = a.shape
-    row = a.strides[0] // a.itemsize if m > 1 else n
-    col = a.strides[1] // a.itemsize if n > 1 else 1
-    if transpose:
-        return n, m, col, row
-    return m, n, row, col
 
 
 @jit
@@ -63,8 +83,8 @@ def grid(m, n, panel, threads):
 
 
 def _part(
-    engine, amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, sums, sum_0, sum_row,
-    sum_col, row_parts, column_parts, part, alpha,
+    engine, amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, sums,
+    row_parts, column_parts, part, alpha,
 ):  # fmt: skip
     """One part of a product, and of the `sums` sums of columns; arrays by their addresses."""
     size, panel = itemsize(alpha), 2 * lanes(alpha)
@@ -82,87 +102,73 @@ def _part(
     keep(scratch)
     if sums > 0:  # by the same engine, as a row of ones times B
         j, j_end = share_of(sums, panel, part, row_parts * column_parts)
-        columns, b_j, v_j = j_end - j, sum_0 + j * sum_col * size, v + j * size
-        scratch = np.empty(scratch_bytes(1, columns, depth, 0, 0, sum_row, sum_col, alpha), np.uint8)
+        columns, b_j, v_j = j_end - j, b + j * b_col * size, v + j * size
+        scratch = np.empty(scratch_bytes(1, columns, depth, 0, 0, b_row, b_col, alpha), np.uint8)
         call(
-            engine, 1, columns, depth, one_element(alpha), 0, 0, b_j, sum_row, sum_col,
+            engine, 1, columns, depth, one_element(alpha), 0, 0, b_j, b_row, b_col,
             v_j, columns, STORE, 0, 0, address(scratch), alpha,
         )  # fmt: skip
         keep(scratch)
 
 
-_the_part = jit(_part)
-
-
-@functools.cache
-def _compiled_part(real):
-    return c_function(types.void(*[types.intp] * 23, real), _part)
-
-
-def _multiply(functions, a, b, v, c, form, threads):
-    """c = ending(a · b), each transposed before if `form` says so, by `threads` threads (0: not known yet).
-
-    functions: where their addresses are, as an argument takes 0.02 µs: of `_part`, of the product, of that by AMX.
-    """
-    m, depth, a_row, a_col = _strides(a, form & TRANSPOSE_A)
-    _, n, b_row, b_col = _strides(b, form & TRANSPOSE_B)
-    _, _, c_row, c_col = _strides(c, 0)
-    if threads == 0 and m * n * depth > PARALLEL_ABOVE:
-        is_plain = (a_row == 1 or a_col == 1) and (b_row == 1 or b_col == 1)
-        return _PAYS_BY_AMX if is_plain and pays(m, n, depth) else _NEEDS_THREADS
-    alpha, ending, engine = one_of(a), form & _ENDING, load(functions, 1, 0)
-    amx = load(functions, 2, 0) if form & _BY_AMX else 0
+def _multiply(functions, form, threads, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, v, alpha):
+    """C = ending(A · B), all by their addresses, by so many threads. functions: see `_Functions`."""
+    ending, amx = form & _ENDING, load(functions, _AMX, 0) if form & _BY_AMX else 0
     v_row = n if ending in (RELU_GRADIENT, SIGMOID_GRADIENT) else 0
-    a_0, b_0, c_0, v_0 = address(a), address(b), address(c), address(v)
-    of_sums = n if form & COLUMN_SUMS else 0, b_0, b_row, b_col
-    if c_col != 1 and m * n > 0:
-        if c_row != 1 or ending != STORE:
-            return _UNWRITABLE
-        # Cᵀ = Bᵀ · Aᵀ
-        m, n, c_row = n, m, c_col
-        a_0, a_row, a_col, b_0, b_row, b_col = b_0, b_col, b_row, a_0, a_col, a_row
-    row_parts, column_parts = grid(m, n, 2 * lanes(alpha), max(threads, 1))
-    parts = row_parts * column_parts
+    row_parts, column_parts = grid(m, n, 2 * lanes(alpha), threads)
     arguments = (
-        engine, amx, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, c_row, ending, v_0, v_row, *of_sums,
-        row_parts, column_parts,
+        load(functions, _PRODUCT, 0), amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row,
+        n if form & COLUMN_SUMS else 0, row_parts, column_parts,
     )  # fmt: skip
-    if parts > 1:
-        in_parts(threads, parts, load(functions, 0, 0), arguments, (alpha,))
-    else:
-        _the_part(*arguments, 0, alpha)
-    return _DONE
+    in_parts(threads, row_parts * column_parts, load(functions, _PART, 0), arguments, (alpha,))
 
 
-class _Kernels:
-    """What is compiled for one dtype."""
+_PART, _PRODUCT, _MULTIPLY, _AMX = range(4)
+_UNKNOWN, _NONE = 0, 1  # in place of the address of a product by AMX
+
+
+class _Functions:
+    """What is compiled for one dtype; ``addresses`` are those of `_part`, the product, `_multiply`, and that by AMX."""
 
     def __init__(self, dtype):
         if dtype.char not in "fd" or not dtype.isnative:
             raise TypeError(f"fastnn: matrix products need float32 or float64, got {dtype}")
         real = types.float32 if dtype.char == "f" else types.float64
-        self._functions = np.array([_compiled_part(real).address, compiled_product(dtype.char).address, 0], np.intp)
-        self.functions = self._functions.ctypes.data
-        self.nothing = np.empty(0, dtype)
         launch_threads()
-        self.multiply = entry(_multiply)
-        matrix, vector = (types.Array(real, axes, "A", readonly=True) for axes in (2, 1))
-        # v is read-only to its type so that a bias may be; COLUMN_SUMS writes it through its address.
-        self.multiply.compile(
-            types.intp(types.intp, matrix, matrix, vector, types.Array(real, 2, "A"), types.intp, types.intp)
-        )
-        self.multiply.disable_compile()  # from here on arguments are converted to this signature
+        part = c_function(types.void(*[types.intp] * 20, real), _part)
+        self._compiled = part, c_function(types.void(*[types.intp] * 15, real), _multiply)
+        product, multiply = compiled_product(dtype.char), self._compiled[1].ctypes
+        self.dtype = dtype
+        self.addresses = np.array([part.address, product.address, self._compiled[1].address, _UNKNOWN], np.intp)
+        self._multiply = functools.partial(multiply, self.addresses.ctypes.data)
 
     @functools.cached_property
     def by_amx(self):
         """_BY_AMX, where there is such a product."""
-        if (product := compiled_amx_product(self.nothing.dtype.char)) is None:
-            return 0
-        self._functions[2] = product.address
-        return _BY_AMX
+        product = compiled_amx_product(self.dtype.char)
+        self.addresses[_AMX] = _NONE if product is None else product.address
+        return 0 if product is None else _BY_AMX
+
+    def multiply(self, a, b, v, c, form, threads):
+        """c = ending(a · b), each transposed before if `form` says so."""
+        m, depth, a_row, a_col = self._strides(a, form & TRANSPOSE_A)
+        _, n, b_row, b_col = self._strides(b, form & TRANSPOSE_B)
+        _, _, c_row, _ = self._strides(c)
+        a_0, b_0, c_0, v_0 = (0 if array is None else array.ctypes.data for array in (a, b, c, v))
+        self._multiply(form, threads, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, c_row, v_0, 1)
+
+    def _strides(self, a, transpose=0):
+        """(rows, columns, row stride, column stride); along an axis of length 1 NumPy's stride may be anything."""
+        m, n = a.shape
+        row = a.strides[0] // a.itemsize if m > 1 else n
+        col = a.strides[1] // a.itemsize if n > 1 else 1
+        return (n, m, col, row) if transpose else (m, n, row, col)
 
 
-_kernels = {}
+@functools.cache
+def functions_for(dtype):
+    """See `_Functions`; they must outlive all who know their addresses."""
+    return _Functions(dtype)
 
 
 def multiply(a, b, v, c, form):
@@ -170,12 +176,130 @@ def multiply(a, b, v, c, form):
 
     v: bias; column sums; all elements of a matrix of c's shape, row by row, for the endings of gradients; or None.
     """
-    kernels = _kernels.get(a.dtype) or _kernels.setdefault(a.dtype, _Kernels(a.dtype))
-    if v is None:
-        v = kernels.nothing
-    result = kernels.multiply(kernels.functions, a, b, v, c, form, 0)
-    if result in (_NEEDS_THREADS, _PAYS_BY_AMX):
-        form |= kernels.by_amx if result == _PAYS_BY_AMX else 0
-        result = on_threads(kernels.multiply, kernels.functions, a, b, v, c, form)
-    if result == _UNWRITABLE:
-        raise ValueError(f"fastnn: an output of strides {c.strides} has no contiguous axis")
+    functions = functions_for(a.dtype)
+    if len(dtypes := {array.dtype for array in (a, b, v, c) if array is not None}) > 1:
+        raise TypeError(f"fastnn: matrix products need one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+    if c.strides[1] != c.itemsize and c.size > 0:
+        by_rows = np.empty(c.shape, c.dtype)
+        multiply(a, b, v, by_rows, form)
+        c[...] = by_rows
+        return
+    (m, n), depth = c.shape, a.size // max(c.shape[0], 1)
+    if m * n * depth <= PARALLEL_ABOVE:
+        functions.multiply(a, b, v, c, form, 1)
+        return
+    is_plain = all(array.itemsize in array.strides for array in (a, b))
+    if is_plain and pays(m, n, depth):
+        form |= functions.by_amx
+    on_threads(functools.partial(functions.multiply, a, b, v, c, form))
+
+
+def product(form):
+    """Make a kernel of (a, b, v, c), of (a, b, c) where `form` needs no v, or of (a, b, c, v) with sums of columns."""
+
+    def decorate(function):
+        table = table_of(form, 0, 0)
+
+        @functools.wraps(function)
+        def kernel(*args):
+            if kernel.at_once and kernel.at_once(*args):
+                return
+            a, b, v, c = _in_order(form, *args)
+            functions = functions_for(a.dtype)
+            table[(_OF_FLOAT32 if a.dtype.char == "f" else _OF_FLOAT64) // 8] = functions.addresses.ctypes.data
+            kernel.at_once = kernel.at_once or python_function(_at_once, table)
+            multiply(a, b, None if v is None else v.ravel(), c, form)
+
+        kernel.at_once = None
+        return kernel
+
+    return decorate
+
+
+def _in_order(form, a, b, *others):
+    if form & COLUMN_SUMS:
+        return a, b, *others[::-1]
+    return a, b, *[None] * (2 - len(others)), *others
+
+
+_FORM, _OF_FLOAT32, _OF_FLOAT64 = range(OWN, OWN + 24, 8)
+
+
+@jit
+def _is_operand(table, obj, dtype):
+    """Whether it is a matrix whose rows or columns follow each other without gaps."""
+    flags = read(obj, FLAGS)
+    return is_plain(table, obj, dtype, ALIGNED) and ndim(obj) == 2 and flags & (CONTIGUOUS | BY_COLUMNS) != 0
+
+
+@jit
+def _axes(obj, transpose):
+    """(rows, columns, row stride, column stride) of an operand."""
+    m, n = read(read(obj, SHAPE), 0), read(read(obj, SHAPE), 8)
+    row, col = (n, 1) if read(obj, FLAGS) & CONTIGUOUS else (1, m)
+    return (n, m, col, row) if transpose else (m, n, row, col)
+
+
+@jit
+def _is_vector(table, obj, dtype, size):
+    return is_plain(table, obj, dtype, CONTIGUOUS_ALIGNED) and ndim(obj) == 1 and read(read(obj, SHAPE), 0) == size
+
+
+@jit
+def _work(table, args, count):
+    """Do what is asked if all is as it should be; whether it was done, or there was an exception."""
+    form, a, b, c = read(table, _FORM), read(args, 0), read(args, 8), read(args, 8 * (count - 1))
+    ending, has_sums = form & _ENDING, form & COLUMN_SUMS != 0
+    has_v = ending != STORE or has_sums
+    if count != (4 if has_v else 3) or read(a, TYPE) != read(table, NDARRAY):
+        return NO
+    v, dtype, functions = read(args, 16), read(a, DESCR), 0
+    if has_sums:
+        v, c = c, v
+    if dtype == read(table, FLOAT32):
+        functions = read(table, _OF_FLOAT32)
+    elif dtype == read(table, FLOAT64):
+        functions = read(table, _OF_FLOAT64)
+    # Of x and dout layers keep what they were given: it must be as kernels of all kinds take it.
+    kept = CONTIGUOUS_ALIGNED | WRITEABLE
+    if functions == 0 or not (is_plain(table, a, dtype, kept) and ndim(a) == 2 and _is_operand(table, b, dtype)):
+        return NO
+    m, depth, a_row, a_col = _axes(a, form & TRANSPOSE_A)
+    b_depth, n, b_row, b_col = _axes(b, form & TRANSPOSE_B)
+    work = m * n * depth
+    if b_depth != depth or work == 0 or not (is_plain(table, c, dtype, kept) and ndim(c) == 2):
+        return NO
+    if read(read(c, SHAPE), 0) != m or read(read(c, SHAPE), 8) != n:
+        return NO
+    if has_v:
+        if ending in (RELU_GRADIENT, SIGMOID_GRADIENT):
+            if not (is_plain(table, v, dtype, CONTIGUOUS_ALIGNED) and same_shape(v, c)):
+                return NO
+        elif not (_is_vector(table, v, dtype, n) and (not has_sums or read(v, FLAGS) & WRITEABLE)):
+            return NO
+    is_large, threads, python = work > PARALLEL_ABOVE, 1, 0
+    if is_large and pays(m, n, depth):
+        if load(functions, _AMX, 0) == _UNKNOWN:
+            return NO
+        form |= _BY_AMX if load(functions, _AMX, 0) != _NONE else 0
+    a_0, b_0, c_0, v_0 = read(a, DATA), read(b, DATA), read(c, DATA), read(v, DATA) if has_v else 0
+    if is_large:
+        threads = threads_claimed(table)
+        if threads == 0:
+            return ERROR
+        python = leave_python()
+    arguments = functions, form, threads, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, n, v_0
+    if dtype == read(table, FLOAT32):
+        call(load(functions, _MULTIPLY, 0), *arguments, np.float32(1))
+    else:
+        call(load(functions, _MULTIPLY, 0), *arguments, np.float64(1))
+    if is_large:
+        enter_python(python)
+        give_threads_back(table, threads)
+    return YES
+
+
+def _at_once(table, args, count):
+    """What Python calls; see _objects.py."""
+    table = read(table, DATA)
+    return answer(table, _work(table, args, count))

@@ -3,11 +3,9 @@
 Small ones because of its 0.3 µs, large ones because what Python does before them takes 10 µs with cold caches.
 """
 
-import ctypes
 import sys
 
 import numpy as np
-from numba import types
 
 from ._jit import jit
 from ._memory import call, load
@@ -22,26 +20,25 @@ from ._objects import (
     TRUE,
     VALUE,
     WRITEABLE,
-    api,
     boolean,
+    call_python,
+    enter_python,
     is_plain,
+    leave_python,
     ndim,
     new_float,
     python_function,
     read,
     table_of,
+    to_integer,
 )
 from ._threads import claim_threads, release_threads
 
 _DTYPE, _FUNCTION, _TABLE, _LENGTH, _SQUARES, _FEATURES, _CLASSES, _MOST_ROWS = range(OWN, OWN + 64, 8)
-# With more rows Python's `on_threads` is called, by PyObject_Vectorcall. It calls the same with their number before the
-# other arguments, and with a table that has no such limit, and no `on_threads`.
-_ALONE_ROWS, _ON_THREADS, _CALL, _LOSS = range(OWN + 64, OWN + 96, 8)
+# With more rows Python's `on_threads` is called. It calls the same with their number before the other arguments, and
+# with a table that has no such limit, and no `on_threads`.
+_ALONE_ROWS, _ON_THREADS, _LOSS = range(OWN + 64, OWN + 88, 8)
 _NO, _YES, _TOO_LARGE = range(3)
-
-_leave_python = types.ExternalFunction("PyEval_SaveThread", types.intp())
-_enter_python = types.ExternalFunction("PyEval_RestoreThread", types.void(types.intp))
-_integer = types.ExternalFunction("PyLong_AsSsize_t", types.intp(types.intp))
 
 
 def step_at_once(train, table, squares, dtype, alone_rows, most_rows):
@@ -62,7 +59,7 @@ def prediction_at_once(predict, table, dtype, alone_rows):
 def _at_once(function, table, squares, dtype, compiled, alone_rows, most_rows):
     known = table_of(
         id(dtype), compiled, table.ctypes.data, len(table), squares.ctypes.data, table[1, IN], table[-1, OUT],
-        most_rows, sys.maxsize, 0, ctypes.cast(ctypes.pythonapi.PyObject_Vectorcall, ctypes.c_void_p).value, 0,
+        most_rows, sys.maxsize, 0, 0,
     )  # fmt: skip
     large = python_function(function, known)
 
@@ -96,13 +93,13 @@ def _rows_of(table, x):
 @jit
 def _leave(threads):
     """Let other Python threads run while so many compute."""
-    return _leave_python() if threads > 0 else 0
+    return leave_python() if threads > 0 else 0
 
 
 @jit
 def _enter(threads, state):
     if threads > 0:
-        _enter_python(state)
+        enter_python(state)
 
 
 @jit
@@ -110,7 +107,7 @@ def _split(table, args, count):
     """How many threads, 0 for work so short that Python waits for it; and the other arguments."""
     if read(table, _ON_THREADS) != 0:
         return 0, args, count
-    return _integer(read(args, 0)), args + 8, count - 1
+    return to_integer(read(args, 0)), args + 8, count - 1
 
 
 @jit
@@ -142,7 +139,7 @@ def _work_of_step(table, args, count):
 
 @jit
 def _on_threads(table, args, count):
-    return api(read(table, _CALL), (read(table, _ON_THREADS), args, count, 0))
+    return call_python(table, read(table, _ON_THREADS), args, count)
 
 
 def _step(table, args, count):

@@ -22,11 +22,13 @@ from numba.extending import intrinsic
 from ._ir import I64
 from ._jit import c_function, jit
 from ._memory import store
+from ._threads import claim_threads, release_threads
 
 # What must be known of CPython's and NumPy's objects: where their fields lie, in bytes. They belong to the binary
 # interfaces of both and have not moved in twenty years; `_layout_is_known` looks before they are relied upon.
 TYPE, VALUE, DATA, NDIM, SHAPE, DESCR, FLAGS = 8, 16, 16, 24, 32, 56, 64
-CONTIGUOUS_ALIGNED, WRITEABLE = 0x101, 0x400
+CONTIGUOUS, BY_COLUMNS, ALIGNED, WRITEABLE = 0x1, 0x2, 0x100, 0x400
+CONTIGUOUS_ALIGNED = CONTIGUOUS | ALIGNED
 _COUNTED = sys.version_info < (3, 12)  # True and False have reference counts, too; later they are immortal
 
 # With what every table begins: objects by their addresses, which differ from process to process.
@@ -39,13 +41,16 @@ _OBJECTS = [
     np.dtype("float64"),
     np.dtype("float16"),
     np.dtype("intp"),
+    claim_threads,
+    release_threads,
 ]
-NDARRAY, FLOAT, TRUE, FALSE, FLOAT32, FLOAT64, FLOAT16, INTP, OWN = range(0, 72, 8)
+NDARRAY, FLOAT, TRUE, FALSE, FLOAT32, FLOAT64, FLOAT16, INTP, _CLAIM, _RELEASE, _CALL, OWN = range(0, 96, 8)
+_VECTORCALL = ctypes.cast(ctypes.pythonapi.PyObject_Vectorcall, ctypes.c_void_p).value
 
 
 def table_of(*own):
     """A table of integers, to be read behind `OWN`."""
-    return np.array([*map(id, _OBJECTS), *own], np.int64)
+    return np.array([*map(id, _OBJECTS), _VECTORCALL, *own], np.int64)
 
 
 @functools.cache
@@ -109,6 +114,35 @@ def on_stack(typing_context, values):
 # A float as a new object, to be returned.
 new_float = types.ExternalFunction("PyFloat_FromDouble", types.intp(types.float64))
 
+# Let other Python threads run, which returns what is needed to go on; and go on.
+leave_python = types.ExternalFunction("PyEval_SaveThread", types.intp())
+enter_python = types.ExternalFunction("PyEval_RestoreThread", types.void(types.intp))
+to_integer = types.ExternalFunction("PyLong_AsSsize_t", types.intp(types.intp))
+_forget = types.ExternalFunction("Py_DecRef", types.void(types.intp))
+
+
+@jit
+def call_python(table, function, args, count):
+    """Call a Python object with the arguments at an address; returns that of the result, 0 for an exception."""
+    return api(read(table, _CALL), (function, args, count, 0))
+
+
+@jit
+def threads_claimed(table):
+    """What `claim_threads` returns, 0 for an exception; `give_threads_back` must follow."""
+    claimed = call_python(table, read(table, _CLAIM), 0, 0)
+    if claimed == 0:
+        return 0
+    threads = to_integer(claimed)
+    _forget(claimed)
+    return threads
+
+
+@jit
+def give_threads_back(table, threads):
+    if threads > 1:
+        _forget(call_python(table, read(table, _RELEASE), 0, 0))
+
 
 @jit
 def ndim(array):
@@ -129,6 +163,15 @@ def same_shape(a, b):
     for i in range(ndim(a)):
         same &= read(read(a, SHAPE), 8 * i) == read(read(b, SHAPE), 8 * i)
     return same
+
+
+NO, YES, ERROR = range(3)  # nothing has happened; it is done; there is a Python exception
+
+
+@jit
+def answer(table, done):
+    """What to return to Python."""
+    return 0 if done == ERROR else boolean(table, done == YES)
 
 
 @jit

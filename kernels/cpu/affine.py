@@ -10,32 +10,32 @@ Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py. Large float32 on some CPUs: _a
 """
 
 from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
-from ._matrices import COLUMN_SUMS, TRANSPOSE_A, TRANSPOSE_B, multiply
+from ._matrices import COLUMN_SUMS, TRANSPOSE_A, TRANSPOSE_B, product
 
 
-def affine_forward(x, W, b, out):
-    multiply(x, W, b, out, BIAS)
+@product(BIAS)
+def affine_forward(x, W, b, out): ...
 
 
-def affine_relu_forward(x, W, b, out):
-    multiply(x, W, b, out, BIAS_RELU)
+@product(BIAS_RELU)
+def affine_relu_forward(x, W, b, out): ...
 
 
-def affine_sigmoid_forward(x, W, b, out):
-    multiply(x, W, b, out, BIAS_SIGMOID)
+@product(BIAS_SIGMOID)
+def affine_sigmoid_forward(x, W, b, out): ...
 
 
-def affine_backward_input(dout, W, dx):
-    multiply(dout, W, None, dx, STORE | TRANSPOSE_B)
+@product(STORE | TRANSPOSE_B)
+def affine_backward_input(dout, W, dx): ...
 
 
-def relu_affine_backward_input(dout, W, y, dx):
-    multiply(dout, W, y.ravel(), dx, RELU_GRADIENT | TRANSPOSE_B)
+@product(RELU_GRADIENT | TRANSPOSE_B)
+def relu_affine_backward_input(dout, W, y, dx): ...
 
 
-def sigmoid_affine_backward_input(dout, W, y, dx):
-    multiply(dout, W, y.ravel(), dx, SIGMOID_GRADIENT | TRANSPOSE_B)
+@product(SIGMOID_GRADIENT | TRANSPOSE_B)
+def sigmoid_affine_backward_input(dout, W, y, dx): ...
 
 
-def affine_backward_params(x, dout, dW, db):
-    multiply(x, dout, db, dW, STORE | TRANSPOSE_A | COLUMN_SUMS)
+@product(STORE | TRANSPOSE_A | COLUMN_SUMS)
+def affine_backward_params(x, dout, dW, db): ...

@@ -8,16 +8,16 @@ Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py. Large float32 on some CPUs: _a
 """
 
 from ._gemm import STORE
-from ._matrices import TRANSPOSE_A, TRANSPOSE_B, multiply
+from ._matrices import TRANSPOSE_A, TRANSPOSE_B, product
 
 
-def matmul_forward(x, W, out):
-    multiply(x, W, None, out, STORE)
+@product(STORE)
+def matmul_forward(x, W, out): ...
 
 
-def matmul_backward_input(dout, W, dx):
-    multiply(dout, W, None, dx, STORE | TRANSPOSE_B)
+@product(STORE | TRANSPOSE_B)
+def matmul_backward_input(dout, W, dx): ...
 
 
-def matmul_backward_params(x, dout, dW):
-    multiply(x, dout, None, dW, STORE | TRANSPOSE_A)
+@product(STORE | TRANSPOSE_A)
+def matmul_backward_params(x, dout, dW): ...

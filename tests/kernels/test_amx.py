@@ -116,11 +116,11 @@ def test_the_same_for_any_number_of_threads(special):
     x, W, b = arrays(333, 555, 1111, "float32")
     if special:
         x[17, 3], W[20, 100] = np.inf, np.nan
-    kernels = _matrices._Kernels(np.dtype("float32"))
+    functions = _matrices.functions_for(np.dtype("float32"))
     results = []
     for threads in (1, 2, 3, 7, 64):
         out = np.full((333, 555), np.nan, "float32")
-        kernels.multiply(kernels.functions, x, W, b, out, BIAS | kernels.by_amx, threads)
+        functions.multiply(x, W, b, out, BIAS | functions.by_amx, threads)
         results.append(out)
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
@@ -129,8 +129,7 @@ def test_the_same_for_any_number_of_threads(special):
 @needs_amx
 def test_large_products_use_it_and_others_do_not(monkeypatch):
     used = []
-    monkeypatch.setattr(_matrices._Kernels, "by_amx", property(lambda kernels: used.append(kernels) or 0))
-    monkeypatch.setattr(_matrices, "_kernels", {})
+    monkeypatch.setattr(_matrices._Functions, "by_amx", property(lambda functions: used.append(functions) or 0))
     for m, n, depth, dtype, expected_use in [
         (256, 256, 256, "float32", True),
         (100, 50, 784, "float32", False),
