@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import operator
 import os
@@ -27,6 +28,7 @@ from ._checkpoint import (
     unpack,
 )
 from ._device import to_cpu, xp_of
+from ._training_step import check_count
 from .layers import SoftmaxWithLoss
 from .layers.layer import can_skip_input_gradient
 from .optimizer import has_rule
@@ -161,6 +163,10 @@ class TrainingLoop:
             names = f"layers {list(generators)}, got {list(checkpoint.layer_rngs)}"
             raise ValueError(f"{os.fspath(path)!r}: the checkpoint must have the generators of {names}")
         optimizer: Any = self.optimizer
+        if has_rule(optimizer):  # whether its state fits the parameters, too
+            trial = copy.copy(optimizer)
+            trial.load_state(checkpoint.optimizer)
+            trial.states_for(remove_duplicate(self.model.params, self.model.grads)[0])
         optimizer.load_state(checkpoint.optimizer)
         for name, rng in generators.items():
             set_generator_state(rng, checkpoint.layer_rngs[name])
@@ -174,16 +180,15 @@ class TrainingLoop:
 
     def _begin(self, rng: Any = None, data_size: int = 0) -> bool:
         """Set `_progress`, `_order` and the generator to where a fit begins, or goes on (then True)."""
-        checkpoint, self._resuming = self._resuming, None
-        self._rng = rng
+        checkpoint, self._rng = self._resuming, rng
         if checkpoint is None or checkpoint.progress == Progress():
-            self._progress, self._order = Progress(), np.arange(data_size)
+            self._resuming, self._progress, self._order = None, Progress(), np.arange(data_size)
             return False
         if len(checkpoint.order) != data_size:
             raise ValueError(f"resume: the checkpoint is of {len(checkpoint.order)} samples, got {data_size}")
         if rng is not None:
             set_generator_state(rng, checkpoint.rng)
-        self._progress, self._order = checkpoint.progress, checkpoint.order
+        self._resuming, self._progress, self._order = None, checkpoint.progress, checkpoint.order
         return True
 
     def _steps(self, batches: Iterator[tuple[Any, Any]], max_grad: float | None) -> Iterator[list[Any]]:
@@ -347,16 +352,6 @@ def check_data(where: str, x_name: str, x: Any, t_name: str, t: Any) -> tuple[An
     if len(x) == 0:
         raise ValueError(f"{where}: {x_name} must have at least one row, got shape {x.shape}")
     return x, t
-
-
-def check_count(where: str, name: str, value: Any, least: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{where}: {name} must be an integer, got {value!r}") from None
-    if value < least:
-        raise ValueError(f"{where}: {name} must be at least {least}, got {value}")
-    return value
 
 
 def check_counts(where: str, max_epoch: Any, batch_size: Any, eval_interval: Any) -> tuple[int, int, int | None]:

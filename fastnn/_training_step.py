@@ -1,5 +1,6 @@
 """What a step in one compiled call and one of captured GPU launches share: settings, and a shuffled epoch."""
 
+import operator
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -8,6 +9,17 @@ from ._arrays import Array
 from ._compilable import WHO, CannotCompile
 from ._random import random_source
 from .optimizer import Optimizer, has_rule
+
+
+def check_count(where: str, name: str, value: Any, least: int) -> int:
+    """An argument as an int, checked to be one of at least that."""
+    try:
+        value = int(operator.index(value))  # an index may be True
+    except TypeError:
+        raise TypeError(f"{where}: {name} must be an integer, got {value!r}") from None
+    if value < least:
+        raise ValueError(f"{where}: {name} must be at least {least}, got {value}")
+    return value
 
 
 class TrainingStep:
@@ -38,8 +50,7 @@ class TrainingStep:
         ndarray
             (N // batch_size,) float64: the mean loss of each step.
         """
-        if batch_size < 1:
-            raise ValueError(f"{WHO}: batch_size must be at least 1, got {batch_size}")
+        batch_size = check_count(WHO, "batch_size", batch_size, 1)
         rows, labels = self.data(x, t)
         return self.steps(rows, labels, random_source(rng).permutation(len(rows)), min(batch_size, len(rows)))
 

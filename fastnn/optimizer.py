@@ -38,7 +38,7 @@ class Optimizer:
     ----------
     iter : int
         Updates done.
-    states : list of tuple of ndarray, or None
+    states : tuple of tuple of ndarray, or None
         What is remembered of each parameter, in their order; made of zeros at the first update. None starts anew.
     """
 
@@ -50,7 +50,7 @@ class Optimizer:
         self.lr = lr
         self.weight_decay = weight_decay
         self.iter = 0
-        self.states: list[tuple[Array, ...]] | None = None
+        self.states: tuple[tuple[Array, ...], ...] | None = None
         self._prepared: tuple[Any, ...] = (None, (), [])  # states, arrays, and the plans for them
         self._numbers: tuple[Any, ...] = (None, None, None)  # rows, their dtype, and the array
 
@@ -115,22 +115,30 @@ class Optimizer:
             for (kernels, dtype, _), group in groups.items()
         ]
 
-    def states_for(self, params: Sequence[Array]) -> list[tuple[Array, ...]]:
+    def states_for(self, params: Sequence[Array]) -> Sequence[tuple[Array, ...]]:
         """The state of each of these parameters; of shapes and dtypes that it does not fit, a ValueError."""
         if not self.state_names:
             return [()] * len(params)
         if self.states is None:
-            self.states = [tuple(xp_of(p).zeros(p.shape, p.dtype) for _ in self.state_names) for p in params]
+            self.states = tuple(tuple(xp_of(p).zeros(p.shape, p.dtype) for _ in self.state_names) for p in params)
+        if not isinstance(self.states, tuple):  # plans hold addresses: no array of it may be exchanged
+            self.states = tuple(map(tuple, self.states))
         who = type(self).__name__
         if len(params) != len(self.states):
             raise ValueError(f"{who}: params must be {len(self.states)} arrays as its state, got {len(params)}")
         for i, (p, arrays) in enumerate(zip(params, self.states, strict=True)):
-            if (p.shape, p.dtype) != (arrays[0].shape, arrays[0].dtype):
-                expected = f"{arrays[0].dtype} of shape {arrays[0].shape} as its state"
-                raise ValueError(f"{who}: parameter {i} must be {expected}, got {p.dtype} of shape {p.shape}")
+            if len(arrays) != len(self.state_names) or not all(map(is_plain, arrays)):
+                names = " and ".join(self.state_names)
+                raise ValueError(
+                    f"{who}: the state of parameter {i} must be {names}, contiguous, got {len(arrays)} arrays"
+                )
+            for a in arrays:
+                if (p.shape, p.dtype) != (a.shape, a.dtype):
+                    expected = f"{a.dtype} of shape {a.shape} as its state"
+                    raise ValueError(f"{who}: parameter {i} must be {expected}, got {p.dtype} of shape {p.shape}")
         if any(on_gpu(p) != on_gpu(a) for p, arrays in zip(params, self.states, strict=True) for a in arrays):
             move = to_gpu if on_gpu(params[0]) else to_cpu
-            self.states = [tuple(map(move, arrays)) for arrays in self.states]
+            self.states = tuple(tuple(map(move, arrays)) for arrays in self.states)
         return self.states
 
     def numbers(self, steps: int, dtype: np.dtype[Any]) -> Array:
@@ -191,9 +199,9 @@ class Optimizer:
         self.__dict__ |= values
         self.states = None
         if count:
-            self.states = [
+            self.states = tuple(
                 tuple(np.array(state[f"{name}.{i}"], order="C") for name in self.state_names) for i in range(count)
-            ]
+            )
 
     def _settings(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Real)}

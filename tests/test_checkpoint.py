@@ -207,6 +207,14 @@ def test_what_does_not_fit_changes_nothing(path):
     for p, q in zip(other.model.params, before, strict=True):
         assert_array_equal(p, q)
     assert other.current_epoch == 0
+    fit(trainer(Adam)).save(path)
+    save_arrays(path, load_arrays(path) | {"optimizer.v.1": np.zeros(1, "float32")}, dtype=None)
+    other = trainer(Adam)
+    with pytest.raises(ValueError, match=r"Adam: parameter 1 must be float32 of shape \(1,\) as its state"):
+        other.resume(path)
+    for p, q in zip(other.model.params, trainer().model.params, strict=True):
+        assert_array_equal(p, q)
+    assert (other.current_epoch, other.optimizer.iter) == (0, 0)
 
 
 def test_other_data_and_generators_are_refused(path, monkeypatch):
@@ -215,9 +223,9 @@ def test_other_data_and_generators_are_refused(path, monkeypatch):
     again.resume(path)
     with pytest.raises(ValueError, match="the checkpoint is of 53 samples, got 20"):
         again.fit(X[:20], T[:20], verbose=False, rng=5)
-    again.resume(path)
     with pytest.raises(ValueError, match="rng must be a generator 'PCG64' with the state in the checkpoint"):
         fit(again, np.random.RandomState(1))
+    assert_same(fit(again), fit(trainer()))  # it goes on from there all the same
 
 
 def damaged(arrays):

@@ -335,6 +335,35 @@ def test_a_state_of_other_shapes():
         optimizer.update([np.ones(3)], [np.ones(3)], max_grad=0)
 
 
+def test_a_state_whose_arrays_differ():
+    """Updates go by addresses: arrays that are too short would be written beyond their end."""
+    params, grads = [np.ones((2, 3))], [np.ones((2, 3))]
+    adam, momentum = Adam(), Momentum()
+    for optimizer in (adam, momentum):
+        optimizer.update(params, grads)
+    state = adam.state()
+    for v, message in [
+        (np.zeros(1), r"Adam: parameter 0 must be float64 of shape \(1,\) as its state, got float64 of shape \(2, 3\)"),
+        (np.zeros((2, 3), "float32"), "Adam: parameter 0 must be float32 of shape"),
+    ]:
+        adam.load_state(state | {"v.0": v})
+        with pytest.raises(ValueError, match=message):
+            adam.update(params, grads)
+    for states in (momentum.states, [(np.zeros((3, 2)).T, np.zeros((2, 3)))]):
+        adam.states = states
+        with pytest.raises(ValueError, match="Adam: the state of parameter 0 must be m and v, contiguous, got"):
+            adam.update(params, grads)
+
+
+def test_no_array_of_a_state_can_be_exchanged_unnoticed():
+    params = [np.ones(3)]
+    momentum = Momentum()
+    momentum.states = [(np.full(3, 1.0),)]
+    momentum.update(params, [np.zeros(3)])
+    with pytest.raises(TypeError):
+        momentum.states[0] = (np.zeros(3),)
+
+
 def test_a_state_of_another_optimizer():
     optimizer = Adam()
     optimizer.update([np.ones(3)], [np.ones(3)])
