@@ -28,6 +28,9 @@ _CONVERTED_VALUES = 1 << 20
 # Of multiply-adds forward: some milliseconds, for which Ctrl-C and lines wait; and what a step costs besides.
 _WORK_AT_ONCE, _WORK_OF_A_STEP = 100_000_000, 20_000
 
+# Rows whose numbers are drawn at a time, beyond those of one epoch.
+_ROWS_AT_ONCE = 1 << 20
+
 
 class CompiledTraining:
     """A compiled step with the data that it trains on."""
@@ -44,10 +47,10 @@ class CompiledTraining:
         try:
             step = compile(model, optimizer, max_grad)
             x = step.rows(x)
-            if not step.reads(x) and x.size <= _CONVERTED_VALUES:
-                x = step.rows(as_plain(x, step.dtype))
             labels = step.labels(t, x)  # checked here once for all
             step.data(x[:1], labels[:1])  # whether samples fit the network, one stands for all
+            if not step.reads(x) and x.size <= _CONVERTED_VALUES:
+                x = step.rows(as_plain(x, step.dtype))
         except (TypeError, ValueError, AttributeError) as reason:
             _LOGGER.debug("Trainer: layer by layer (%s)", reason)
             return None
@@ -88,7 +91,7 @@ class CompiledTraining:
 
     def _most_at_once(self, batch_size: int) -> int:
         limit = _WORK_AT_ONCE // (batch_size * sum(p.size for p in self._step.params) + _WORK_OF_A_STEP)
-        return max(1, limit if self._direct else min(limit, _GATHERED_ROWS // batch_size))
+        return max(1, min(limit, (_ROWS_AT_ONCE if self._direct else _GATHERED_ROWS) // batch_size))
 
     def _train(self, next_rows: Callable[[int], Array], count: int, batch_size: int) -> Array:
         rows = next_rows(count)

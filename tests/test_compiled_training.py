@@ -104,6 +104,30 @@ def test_data_of_another_dtype_than_the_network(dtype):
     assert_allclose(fast.loss_list, slow.loss_list, rtol=1e-4)
 
 
+def test_data_that_layers_refuse():
+    """Converted, it would lose its imaginary part, and words would become numbers."""
+    x, t = data()
+    for wrong in (x + 1j, x.astype(str), x.astype("datetime64[s]")):
+        for compiled in (True, False):
+            with pytest.raises(TypeError, match="Affine: x must hold real numbers of at most 64 bits, got dtype"):
+                fit(net(), wrong, t, compiled)
+
+
+def test_orders_drawn_at_once_take_little_memory(monkeypatch):
+    """With whole batches and few parameters they would take a hundred times the memory of the data."""
+    drawn = []
+
+    def steps(step, x, labels, order, batch_size):
+        drawn.append(len(order))
+        return np.zeros(len(order) // batch_size)
+
+    monkeypatch.setattr("fastnn.compiled.CompiledStep.steps", steps)
+    monkeypatch.setattr("fastnn._compiled_training._ROWS_AT_ONCE", 2000)
+    x, t = data()
+    fit(net(), x, t, True, max_epoch=30, batch_size=203)
+    assert drawn == [9 * 203] * 3 + [3 * 203]
+
+
 def test_images():
     t = data()[1]
     model = TwoLayerNet(12, 5, 4, 1.0, dtype="float64", rng=0)
