@@ -1,15 +1,15 @@
 """A network's training step, or its prediction, in one call of compiled code: `compile`."""
 
 import threading
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._arrays import Array, as_floats, check_one_device
+from ._arrays import Array, as_floats
 from ._compilable import WHO, CompilableNetwork, layers_of
 from ._device import is_plain, on_gpu
-from ._training_step import TrainingStep
+from ._training_step import TrainingStep, check_count
 from .optimizer import Optimizer
 
 __all__ = ["CompiledPrediction", "CompiledStep", "compile"]
@@ -19,6 +19,10 @@ _INTP = np.dtype(np.intp)
 
 def _never(*args: Any) -> bool:
     return False
+
+
+def _describe(a: Any) -> str:
+    return f"{a.dtype} {a.shape}" if hasattr(a, "dtype") else type(a).__name__
 
 
 @overload
@@ -79,6 +83,18 @@ def compile(model: Any, optimizer: Optimizer | None = None, max_grad: float | No
     return CompiledPrediction(model) if optimizer is None else CompiledStep(model, optimizer, max_grad)
 
 
+class _Ready(NamedTuple):
+    """What the kernels need besides data, for a plan and batches up to a size: one object, as other threads see it."""
+
+    plan: Any = None
+    batch_size: int = 0
+    workspace: Any = None
+    at_once: Any = _never
+    loss: Any = None
+    no_indices: Any = None
+    no_rows: Any = None  # of labels
+
+
 class CompiledStep(TrainingStep):
     """A network's training step in one compiled call; made by `compile`.
 
@@ -90,11 +106,7 @@ class CompiledStep(TrainingStep):
     def __init__(self, model: Any, optimizer: Optimizer, max_grad: float | None = None) -> None:
         super().__init__(optimizer, max_grad)
         self._network = CompilableNetwork(model, optimizer)
-        self._train: Any = None
-        self._at_once: Any = None
-        self._plan: Any = None  # that the workspace is for
-        self._batch_size = 0
-        self._workspace: Any = None
+        self._ready = _Ready()
 
     def __call__(self, x: ArrayLike, t: ArrayLike) -> Any:
         """Forward, loss, backward and update for one batch.
@@ -119,17 +131,18 @@ class CompiledStep(TrainingStep):
         network, optimizer = self._network, self._optimizer
         network.refresh()
         numbers = optimizer.numbers(1, network.dtype)
-        if network.plan is self._plan:
-            loss = self._at_once(x, t, numbers, self._max_norm)
+        ready = self._ready
+        if network.plan is ready.plan:
+            loss = ready.at_once(x, t, numbers, self._max_norm)
             if loss is not False:
                 optimizer.iter += 1
                 return loss
         rows, lead = network.rows(x)
         labels = self._quick_labels(t, lead)
-        self._prepare(len(rows))
+        ready = self._prepare(len(rows))
         # On a GPU each step has a loss of its own: whoever gets it may read it later.
-        losses = self._loss if network.kernels.xp is np else network.kernels.xp.empty(1)
-        if not self._run(rows, labels, self._no_indices, len(rows), numbers, self._max_norm, losses):
+        losses = ready.loss if network.kernels.xp is np else network.kernels.xp.empty(1)
+        if not self._run(ready, rows, labels, ready.no_indices, len(rows), numbers, self._max_norm, losses):
             self._network.labels(t, lead)  # says what is wrong
         return losses[0]
 
@@ -193,23 +206,36 @@ class CompiledStep(TrainingStep):
     def _steps(self, x: Array, labels: Array, order: Array, batch_size: int, update: bool) -> Array:
         network = self._network
         network.refresh()
-        if not (x.shape == (len(labels), network.features) and x.dtype == network.dtype and is_plain(x)):
-            raise ValueError(f"{WHO}: steps needs x and labels as data returns them, got x {x.dtype} {x.shape}")
-        check_one_device(x, labels)
+        batch_size = check_count(WHO, "batch_size", batch_size, 1)
+        if not self._are_data(x, labels):
+            got = f"got x {_describe(x)} and labels {_describe(labels)}"
+            raise ValueError(f"{WHO}: steps needs x and labels as data returns them, {got}")
+        order = np.asarray(order)
         if order.dtype is not _INTP or not order.flags.carray:
             order = np.require(order, np.intp, ["C", "A", "W"])
-        if order.size < batch_size or np.maximum.reduce(order.view(np.uintp)) >= len(x):
+        if order.ndim != 1 or order.size < batch_size or np.maximum.reduce(order.view(np.uintp)) >= len(x):
             raise ValueError(f"{WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
-        self._prepare(batch_size)
+        ready = self._prepare(batch_size)
         xp = network.kernels.xp
         order, losses = xp.asarray(order), xp.empty(len(order) // batch_size)
         if update:
             numbers, max_norm = self._optimizer.numbers(len(losses), network.dtype), self._max_norm
         else:
-            numbers, max_norm = self._no_numbers, 0.0
-        if self._run(x, labels, order, batch_size, numbers, max_norm, losses) < len(losses):
+            numbers, max_norm = np.empty((0, 0), network.dtype), 0.0
+        if self._run(ready, x, labels, order, batch_size, numbers, max_norm, losses) < len(losses):
             raise ValueError(f"{WHO}: steps needs labels as data returns them, got some out of range or not finite")
         return losses
+
+    def _are_data(self, x: Any, labels: Any) -> bool:
+        """Whether they are as `data` returns them."""
+        network = self._network
+        if not all(isinstance(a, network.kernels.xp.ndarray) and is_plain(a) for a in (x, labels)):
+            return False
+        if x.dtype != network.dtype or x.shape != (len(x), network.features):
+            return False
+        if network.has_labels and labels.dtype == _INTP:
+            return labels.shape == x.shape[:1]
+        return labels.dtype == network.dtype and labels.shape == (len(x), network.classes)
 
     def _quick_labels(self, t: ArrayLike, lead: tuple[int, ...]) -> Array:
         """As `labels_unread` of the network."""
@@ -224,25 +250,32 @@ class CompiledStep(TrainingStep):
                 return rows if rows.dtype is self._network.dtype else rows.astype(self._network.dtype)
         return self._network.labels_unread(t, lead)
 
-    def _prepare(self, batch_size: int) -> None:
-        """Have what the kernels need besides data, for this plan and batches of this size."""
-        network = self._network
-        if network.plan is self._plan and batch_size <= self._batch_size:
-            return
-        k, dtype = network.kernels, network.dtype
-        self._plan, self._batch_size = network.plan, max(batch_size, self._batch_size)
-        self._workspace = k.mlp_workspace(self._plan, self._batch_size, dtype)
-        self._train, self._at_once = k.mlp_train, getattr(self._workspace, "at_once", _never)
-        self._loss, self._no_indices = k.xp.empty(1), k.xp.empty(0, np.intp)
-        self._no_rows = k.xp.empty((0, 0), dtype)  # of labels
-        self._no_numbers = np.empty((0, 0), dtype)  # of the optimizer
+    def _prepare(self, batch_size: int) -> _Ready:
+        """What the kernels need for the present plan and batches of this size."""
+        network, ready = self._network, self._ready
+        if network.plan is not ready.plan or batch_size > ready.batch_size:
+            k, dtype, plan, batch_size = network.kernels, network.dtype, network.plan, max(batch_size, ready.batch_size)
+            workspace = k.mlp_workspace(plan, batch_size, dtype)
+            at_once = getattr(workspace, "at_once", _never)
+            nothing = k.xp.empty(0, np.intp), k.xp.empty((0, 0), dtype)
+            self._ready = ready = _Ready(plan, batch_size, workspace, at_once, k.xp.empty(1), *nothing)
+        return ready
 
     def _run(
-        self, x: Array, labels: Array, order: Array, batch_size: int, numbers: Array, max_norm: float, losses: Array
+        self,
+        ready: _Ready,
+        x: Array,
+        labels: Array,
+        order: Array,
+        batch_size: int,
+        numbers: Array,
+        max_norm: float,
+        losses: Array,
     ) -> Any:
         """How many steps were done: fewer than losses, where a label is wrong."""
-        t, t_rows = (labels, self._no_rows) if labels.ndim == 1 else (self._no_indices, labels)
-        done = self._train(self._plan, self._workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses)
+        t, t_rows = (labels, ready.no_rows) if labels.ndim == 1 else (ready.no_indices, labels)
+        train, workspace = self._network.kernels.mlp_train, ready.workspace
+        done = train(ready.plan, workspace, x, t, t_rows, order, batch_size, numbers, max_norm, losses)
         if len(numbers):
             self._optimizer.iter += done
         return done
@@ -270,7 +303,8 @@ class CompiledPrediction:
         x : array_like
             (N, D), one sample (D,), or what else the first layer takes; computed in the dtype of the parameters.
         out : ndarray, optional
-            (N, C) or (C,), contiguous, of the dtype of the parameters: takes the result, and nothing is allocated.
+            (N, C) or (C,), contiguous, of the dtype of the parameters, apart from x: takes the result, and nothing is
+            allocated.
         probabilities : bool
             Their softmax instead.
 
@@ -299,9 +333,11 @@ class CompiledPrediction:
             out.shape == (*lead, network.classes) and out.dtype == network.dtype and is_plain(out)
         ):
             raise ValueError(
-                f"{WHO}: out must be a contiguous {network.dtype} array of shape {(*lead, network.classes)}, got "
-                + (f"{out.dtype} {out.shape}" if isinstance(out, xp.ndarray) else type(out).__name__)
+                f"{WHO}: out must be a contiguous {network.dtype} array of shape {(*lead, network.classes)}, "
+                f"got {_describe(out)}"
             )
+        elif xp.may_share_memory(rows, out):
+            raise ValueError(f"{WHO}: out must not overlap x, got one that does")
         if plan is not network.plan:
             plan = network.plan
             workspace = network.kernels.mlp_predict_workspace(plan, network.dtype)

@@ -1,4 +1,6 @@
 import threading
+import types
+import weakref
 from collections import OrderedDict
 
 import numpy as np
@@ -18,7 +20,7 @@ from fastnn.layers import (
     Tanh,
 )
 from fastnn.models import Network, TwoLayerNet
-from fastnn.optimizer import SGD
+from fastnn.optimizer import SGD, Adam
 from fastnn.util import clip_grads
 from tests.layouts import LAYOUTS
 
@@ -204,8 +206,26 @@ def test_steps_take_only_what_data_returns():
     for arguments, message in [
         (
             (rows[:, :5], labels, np.arange(30), 7),
-            "steps needs x and labels as data returns them, got x float64 (30, 5)",
+            "steps needs x and labels as data returns them, got x float64 (30, 5) and labels int64 (30,)",
         ),
+        *(
+            (
+                (rows, wrong, np.arange(30), 7),
+                f"steps needs x and labels as data returns them, got x float64 (30, 7) and labels {name}",
+            )
+            for wrong, name in [
+                (labels.astype("int32"), "int32 (30,)"),
+                (labels * 1.0, "float64 (30,)"),
+                (labels[:10], "int64 (10,)"),
+                (labels.repeat(2)[::2], "int64 (30,)"),
+                (np.zeros((30, 3)), "float64 (30, 3)"),
+                (np.zeros((30, 4), int), "int64 (30, 4)"),
+                (np.zeros((30, 4))[:, ::-1], "float64 (30, 4)"),
+                (labels.tolist(), "list"),
+            ]
+        ),
+        ((rows, labels, np.arange(30).reshape(2, 15), 7), "order must hold at least 7 rows in [0, 30)"),
+        ((rows, labels, np.arange(30), 0), "batch_size must be at least 1, got 0"),
         ((rows, labels, np.arange(31), 7), "order must hold at least 7 rows in [0, 30)"),
         ((rows, labels, np.arange(-1, 20), 7), "order must hold at least 7 rows in [0, 30)"),
         ((rows, labels, np.arange(6), 7), "order must hold at least 7 rows in [0, 30)"),
@@ -217,6 +237,51 @@ def test_steps_take_only_what_data_returns():
         with pytest.raises(ValueError) as caught:
             step.steps(*arguments)
         assert str(caught.value) == f"fastnn.compile: {message}"
+
+
+def test_any_integer_as_batch_size():
+    """True once went to compiled code as a number of 8 bits."""
+    x, t = batch(6)
+    assert len(fastnn.compile(net(), SGD(0.2)).epoch(x, t, batch_size=True)) == 6
+    assert len(fastnn.compile(net(), SGD(0.2)).epoch(x, t, batch_size=np.uint8(2))) == 3
+    with pytest.raises(TypeError, match=r"fastnn.compile: batch_size must be an integer, got 1.5"):
+        fastnn.compile(net(), SGD(0.2)).epoch(x, t, batch_size=1.5)
+
+
+def test_arrays_that_a_step_has_addresses_of_live_as_long():
+    x, t = batch()
+    layer = Affine(np.zeros((7, 4)), np.zeros(4))
+    model = types.SimpleNamespace(layers=[layer], loss_layer=SoftmaxWithLoss())
+    step, predict = fastnn.compile(model, Adam()), fastnn.compile(model)
+    step(x, t)
+    predict(x)
+    old = weakref.ref(layer.grads[0])
+    layer.grads[0] = np.zeros((7, 4))
+    assert old() is not None
+    step(x, t)
+    del step, predict
+    assert old() is None
+
+
+def test_one_step_in_threads_breaks_no_memory():
+    """Its results are anyone's guess then. Batches grow, so that its memory is made anew."""
+    model, errors = TwoLayerNet(64, 32, 4, rng=0), []
+    step = fastnn.compile(model, SGD(0.0))
+
+    def train(seed):
+        rng = np.random.default_rng(seed)
+        try:
+            for n in range(1, 300):
+                step(rng.standard_normal((n, 64), "float32"), rng.integers(4, size=n))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=train, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
 
 
 def test_gradient_changes_no_parameter():
@@ -373,7 +438,7 @@ def test_wrong_use():
     model = net("float32")
     step, predict = fastnn.compile(model, SGD(0.1)), fastnn.compile(model)
     x, t = batch()
-    before = [p.copy() for p in model.params]
+    before, memory = [p.copy() for p in model.params], np.zeros(55_000, "float32")
     for call, error, message in [
         (
             lambda: fastnn.compile(model, OwnSGD()),
@@ -424,6 +489,14 @@ def test_wrong_use():
             lambda: predict(x, out=[0]),
             ValueError,
             "fastnn.compile: out must be a contiguous float32 array of shape (20, 4), got list",
+        ),
+        *(
+            (
+                lambda n=n: predict(memory[: 7 * n].reshape(n, 7), out=memory[7 * n - 1 : 11 * n - 1].reshape(n, 4)),
+                ValueError,
+                "fastnn.compile: out must not overlap x, got one that does",
+            )
+            for n in (1, 20, 5000)
         ),
     ]:
         with pytest.raises(error) as caught:

@@ -13,7 +13,9 @@ from ._mlp_plan import CROSS_ENTROPY, DONE, IN, LOSS, OUT
 from ._objects import (
     CONTIGUOUS_ALIGNED,
     DATA,
+    DESCR,
     FALSE,
+    FLOAT32,
     INTP,
     OWN,
     SHAPE,
@@ -165,9 +167,12 @@ def _work_of_prediction(table, args, count):
         or read(read(out, SHAPE), 0) != n
     ):
         return _NO
+    size = 4 if read(x, DESCR) == read(table, FLOAT32) else 8
+    x, out = read(x, DATA), read(out, DATA)
+    if x < out + n * read(table, _CLASSES) * size and out < x + n * read(table, _FEATURES) * size:
+        return _NO
     if n > read(table, _ALONE_ROWS):
         return _TOO_LARGE
-    x, out = read(x, DATA), read(out, DATA)
     python = _leave(threads)
     call(read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), x, n, np.intp(wanted), out, max(1, threads))
     _enter(threads, python)

@@ -4,7 +4,7 @@ The table's first row holds addresses of functions and of memory; each other row
 compiled function serves every depth and width, and one argument says it all: each costs a call some 40 ns.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray
@@ -43,6 +43,7 @@ class Plan(NamedTuple):
 
     table: np.ndarray
     work: int  # multiply-adds a sample
+    kept: Any  # arrays of which the table has addresses
 
 
 def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.0):
@@ -50,10 +51,9 @@ def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.
 
     stages: (W, b, dW, db, activation) each, in order. W (D, F) of any strides, b (F,), dW and db like them but
     contiguous, or None; activation None, "relu", "sigmoid" or "tanh". rule, and states in the order of the parameters:
-    as for `optimizer_plan`. loss: that, or "mean_squared_error", times scale. All arrays of one dtype. They must
-    outlive the plan.
+    as for `optimizer_plan`. loss: that, or "mean_squared_error", times scale. All arrays of one dtype.
     """
-    states = iter(states or ())
+    kept, states = (list(stages), states), iter(states or ())
     weights = [W for W, *_ in stages if W is not None]
     size, features, before = weights[0].itemsize, weights[0].shape[0], 0
     table = np.zeros((1 + len(stages), COLUMNS), np.int64)
@@ -77,7 +77,7 @@ def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.
     table[0, [UPDATE, RULE]] = compiled_update(dtype).address, compiled_rule(rule, dtype).address
     table[0, LOSS] = _LOSSES[loss]
     table[0].view(np.float64)[SCALE] = scale / features if loss == "mean_squared_error" else scale
-    return Plan(table, work)
+    return Plan(table, work, kept)
 
 
 @jit

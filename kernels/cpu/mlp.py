@@ -124,7 +124,7 @@ def _memory(plan, functions, work, rows):
     if is_plain and any(pays(m, n, d) or pays(m, d, n) or pays(d, n, m) for m, n, d in sizes):
         amx = compiled_amx_product(work.dtype.char)
         table[0, AMX] = amx.address if amx else 0
-    return table, (work, scratch)
+    return table, (work, scratch, plan)
 
 
 def _train(

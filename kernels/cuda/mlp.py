@@ -5,7 +5,7 @@ into launches and waiting, of which a step has none and two. The network is a ta
 arrays are on the device but the optimizer's numbers. float32 or float64.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
@@ -33,6 +33,7 @@ class Plan(NamedTuple):
     width: int  # of all stages together
     widest: int
     tasks: int  # tiles of weights
+    kept: Any  # arrays of which the table has addresses
 
 
 def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.0):
@@ -40,12 +41,12 @@ def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.
 
     stages: (W, b, dW, db, activation) each, in order. W (D, F) of any strides, b (F,), dW and db like them but
     contiguous, or None; activation None, "relu" or "sigmoid". rule, and states in the order of the parameters: as for
-    `optimizer_plan`. All arrays of one dtype. They must outlive the plan. There is no tanh, and no other loss.
+    `optimizer_plan`. All arrays of one dtype. There is no tanh, and no other loss.
     """
     for name in (loss, *(activation for *_, activation in stages)):
         if name in ("mean_squared_error", "tanh"):
             raise NotImplementedError(f"{name} is not part of the compiled step on a GPU")
-    states = iter(states or ())
+    kept, states = (list(stages), states), iter(states or ())
     features, width, tasks = next(W.shape[0] for W, *_ in stages if W is not None), 0, 0
     table = np.zeros((len(stages), _COLUMNS), np.int64)
     for row, (W, b, dW, db, activation) in zip(table, stages, strict=True):
@@ -63,7 +64,7 @@ def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.
             tasks += -(-(W.shape[0] + (b is not None)) // _ROWS) * -(-features // 32)
         row[OUT] = features
         width += features
-    return Plan(cupy.asarray(table), RULES.index(rule), width, int(table[:, OUT].max()), tasks)
+    return Plan(cupy.asarray(table), RULES.index(rule), width, int(table[:, OUT].max()), tasks, kept)
 
 
 class Workspace(NamedTuple):
