@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 
 from . import layers
 from ._arrays import Array, Outputs, as_array, as_labels, check_one_device, kernels_for
-from ._compilable import WHO, CannotCompile, layers_of, loss_layer_of
+from ._compilable import WHO, layers_of, loss_layer_of
 from ._device import is_plain, on_gpu
 from ._recording import Recording
 from ._training_step import TrainingStep
+from .errors import CannotCompile
 from .layers.layer import Layer
 from .layers.loss import Loss
 from .models import Network

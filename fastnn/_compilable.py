@@ -16,16 +16,13 @@ from ._arrays import (
     kernels_for,
 )
 from ._device import is_plain, xp_of
+from .errors import CannotCompile
 from .layers import Affine, MatMul, MeanSquaredError, Relu, Sigmoid, SoftmaxWithLoss, Tanh
 from .optimizer import SGD, Optimizer
 
 WHO = "fastnn.compile"
 _ACTIVATIONS = {Relu: "relu", Sigmoid: "sigmoid", Tanh: "tanh"}
 _LOSSES = {SoftmaxWithLoss: "softmax_with_loss", MeanSquaredError: "mean_squared_error"}
-
-
-class CannotCompile(TypeError):
-    """A model or an optimizer that `compile` does not cover."""
 
 
 def layers_of(model: Any) -> list[Any]:

@@ -6,8 +6,9 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ._arrays import Array
-from ._compilable import WHO, CannotCompile
+from ._compilable import WHO
 from ._random import random_source
+from .errors import CannotCompile
 from .optimizer import Optimizer, has_rule
 
 

@@ -12,3 +12,7 @@ class FileFormatError(ValueError):
     Traceback (most recent call last):
     fastnn.errors.FileFormatError: 'train-images-idx3-ubyte': expected 47040016 bytes, found 9
     """
+
+
+class CannotCompile(TypeError):
+    """A model or an optimizer that `fastnn.compile` does not cover; the message names what stands in the way."""
