@@ -19,6 +19,7 @@ from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._jit import c_function, jit
 from ._math import exp
 from ._memory import copy_bytes, load, store
+from ._row_tile import HAS_ROW_TILE, row_product
 from ._simd import VECTORS
 from ._tile import DOT_ROWS, TILE_ROWS, TILE_VECTORS, WIDE, dots, most_dots, tile, zero_row
 from ._transpose import transpose_full, transpose_masked, transpose_masked_store
@@ -40,6 +41,7 @@ BLOCK_A_ROW_BYTES = 4096
 TRANSPOSE_A_COLUMNS = 512  # columns of B from which copying a transposed A pays
 PACK_B_ROWS, PACK_NARROW_B_ROWS = 128, 400  # rows of A from which copying B pays
 DOTS_FROM, DOTS_TO = 8, 2048  # vectors, elements of depth: between them columns left over are the work of `dots`
+ROW_TILE_FROM, ROW_TILE_TO = 1 << 15, 1 << 21  # bytes of B that is in the second-level cache, not in the first
 TURNED_BYTES = 3 << 17  # of a product that is computed transposed: with the rest of scratch memory below 2 MB
 _LEAST_HEIGHT = 3  # of tiles whose sums have the same order
 _ALIGNMENT = 64  # A load that crosses a cache line costs two
@@ -86,6 +88,13 @@ def _dot_columns(m, n, depth, a_col, alpha):
     left = n % lanes(alpha)
     pays = m >= _LEAST_HEIGHT and a_col == 1 and DOTS_FROM * lanes(alpha) <= depth <= DOTS_TO
     return left if pays and left <= most_dots(alpha) else 0
+
+
+@jit
+def _takes_row_tile(m, depth, b_row, b_col, alpha):
+    """Whether `row_product` serves: a single row, where B is in the second-level cache and its rows are long."""
+    fits = ROW_TILE_FROM <= b_row * depth * itemsize(alpha) <= ROW_TILE_TO
+    return HAS_ROW_TILE and m == 1 and b_col == 1 and b_row >= 2 * lanes(alpha) and fits
 
 
 @jit
@@ -273,6 +282,13 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     alpha: 1 for all endings but STORE and UPDATE; its dtype is that of all.
     """
     size, panel, scratch = itemsize(alpha), TILE_VECTORS * lanes(alpha), _round_up(scratch, _ALIGNMENT)
+    if _takes_row_tile(m, depth, b_row, b_col, alpha):
+        for j in range(0 if ending == UPDATE else n):
+            store(c, j, load(v, j, alpha) if BIAS <= ending <= BIAS_SIGMOID else zero_of(alpha))
+        row_product(n, depth, a, a_col, b, b_row, c, alpha, _floor(ending, True, alpha))
+        if ending >= BIAS_SIGMOID:
+            _activate(c, n, 1, n, ending, v, n, alpha)
+        return
     turned = _turned_columns(m, n, depth, a_row, a_col, b_col, alpha) if ending == STORE else 0
     n -= turned
     to, to_row = c + n * size, c_row

@@ -170,6 +170,8 @@ layouts = st.sampled_from(["rows", "columns", "strided"])
 @example(300, 1100, 1100, "float64", UPDATE, "rows", "rows", True, 0)
 @example(71, 50, 600, "float32", STORE, "columns", "rows", True, 0)  # by columns of C
 @example(71, 50, 600, "float64", STORE, "columns", "rows", False, 0)
+@example(1, 50, 784, "float32", BIAS_RELU, "rows", "rows", True, 0)  # in aligned vectors
+@example(1, 100, 1101, "float64", UPDATE, "columns", "rows", False, 0)
 @example(10, 50, 784, "float32", BIAS_RELU, "rows", "rows", True, 0)  # the last columns by dots
 @example(219, 50, 1100, "float64", UPDATE, "rows", "columns", False, 0)
 @example(410, 50, 600, "float32", STORE, "rows", "rows", True, 0)  # where a narrow B is copied
@@ -185,6 +187,24 @@ def test_every_tile(dtype, ending):
     for rows in range(1, _gemm.TILE_ROWS + 1):
         for columns in range(1, PANEL[dtype] + 2):
             check(rows, columns, 9, dtype, ending, "rows", "rows", rows * columns)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("depth", [_gemm.ROW_TILE_FROM // 520, 1101])
+def test_a_single_row_is_summed_in_one_order_wherever_b_lies(dtype, depth):
+    """By whole columns and by a share of them, from every place in a cache line."""
+    rng, columns, lanes = np.random.default_rng(0), 130, LANES[dtype]
+    a, b = rng.standard_normal((1, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
+    wanted = np.empty((1, columns), dtype)
+    product(a, b, wanted, STORE)
+    close(wanted, *expected(a, b, wanted, STORE, None, 1.0), depth)
+    for place in range(lanes):
+        moved = np.full(b.size + 2 * lanes, np.nan, dtype)[place : place + b.size].reshape(b.shape)
+        moved[...] = b
+        for first in range(0, columns, lanes):
+            got = np.empty((1, columns - first), dtype)
+            product(a, moved[:, first:], got, STORE)
+            np.testing.assert_array_equal(got, wanted[:, first:])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -357,7 +377,8 @@ def test_reads_nothing_beyond_its_inputs():
             return view
 
         for dtype in ("float32", "float64"):
-            for m, n, d in ((1, 1, 1), (2, 3, 5), (3, 17, 4), (13, 33, 31), (30, 10, 2), (29, 47, 130), (131, 519, 77)):
+            sizes = (1, 1, 1), (2, 3, 5), (3, 17, 4), (13, 33, 31), (30, 10, 2), (29, 47, 130), (131, 519, 77)
+            for m, n, d in (*sizes, (1, 40, 999)):
                 rng = np.random.default_rng(m)
                 x, W, b, dout = (rng.standard_normal(s).astype(dtype) for s in ((m, d), (d, n), n, (m, n)))
                 want = x @ W + b, dout @ W.T, x.T @ dout, dout.sum(0)
