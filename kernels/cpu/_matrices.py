@@ -13,10 +13,20 @@ import numpy as np
 from numba import types
 
 from ._amx import AMX_SCRATCH_BYTES, compiled_amx_product, pays
-from ._dtype import itemsize, lanes
-from ._gemm import RELU_GRADIENT, SIGMOID_GRADIENT, STORE, compiled_product, scratch_bytes
+from ._dtype import itemsize, lanes, zero_of
+from ._gemm import (
+    BIAS,
+    BIAS_RELU,
+    BIAS_SIGMOID,
+    RELU_GRADIENT,
+    SIGMOID_GRADIENT,
+    STORE,
+    compiled_product,
+    scratch_bytes,
+)
 from ._jit import c_function, jit
-from ._memory import address, call, keep, load, one_element
+from ._math import exp
+from ._memory import address, call, keep, load, one_element, store
 from ._objects import (
     ALIGNED,
     BY_COLUMNS,
@@ -57,6 +67,9 @@ _ENDING = 15
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
+# Features from which, and weights below which, there are halves for two threads: see `_by_halves`.
+HALVES_FROM, HALVES_BELOW = 256, 1 << 18
+HALVES_SUMS = 1 << 15  # the most that one thread should add
 MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
 _EDGE = 12  # elements of C that a row or a column of a share, to be read, takes as long as
 
@@ -83,11 +96,20 @@ def grid(m, n, panel, threads):
 
 
 def _part(
-    engine, amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, sums,
+    engine, amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, sums, second,
     row_parts, column_parts, part, alpha,
 ):  # fmt: skip
-    """One part of a product, and of the `sums` sums of columns; arrays by their addresses."""
+    """One part of a product, and of the `sums` sums of columns; arrays by their addresses.
+
+    second: memory for what the second half of the features comes to, see `_by_halves`; 0 where they are not halved.
+    """
     size, panel = itemsize(alpha), 2 * lanes(alpha)
+    if second != 0:
+        k, k_end = share_of(depth, 1, part // row_parts, 2)
+        ending = BIAS if ending != STORE and k == 0 else STORE
+        if k > 0:
+            c, c_row, part = second, n, part - row_parts
+        a, b, depth = a + k * a_col * size, b + k * b_row * size, k_end - k
     i, i_end = share_of(m, 1, part // column_parts, row_parts)
     j, j_end = share_of(n, panel, part % column_parts, column_parts)
     rows, columns = i_end - i, j_end - j
@@ -111,16 +133,55 @@ def _part(
         keep(scratch)
 
 
+@jit
+def _by_halves(form, m, n, depth):
+    """Whether a product is the sum of two: of the first half of the features of x and W, and of the second.
+
+    Two threads take a half each. So each goes on reading the x and W that it wrote, or read, before: that is the half
+    whose rows of dW it computes, and which it updates. What another thread wrote comes as slowly as from memory.
+    """
+    if form not in (STORE, BIAS, BIAS_RELU, BIAS_SIGMOID) or m * n * depth <= PARALLEL_ABOVE:
+        return False
+    return depth >= HALVES_FROM and depth * n < HALVES_BELOW and m <= depth // 4 and m * n <= HALVES_SUMS
+
+
+@jit
+def _add_half(c, c_row, second, m, n, ending, one):
+    """C = ending(C + second)."""
+    size, zero = itemsize(one), zero_of(one)
+    for i in range(m):
+        c_i, second_i = c + i * c_row * size, second + i * n * size
+        for j in range(n):
+            x = load(c_i, j, one) + load(second_i, j, one)
+            store(c_i, j, zero if ending == BIAS_RELU and x <= zero else x)
+    if ending == BIAS_SIGMOID:
+        for i in range(m):
+            for j in range(n):
+                store(c + i * c_row * size, j, one / (one + exp(-load(c + i * c_row * size, j, one))))
+
+
 def _multiply(functions, form, threads, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, v, alpha):
     """C = ending(A · B), all by their addresses, by so many threads. functions: see `_Functions`."""
     ending, amx = form & _ENDING, load(functions, _AMX, 0) if form & _BY_AMX else 0
     v_row = n if ending in (RELU_GRADIENT, SIGMOID_GRADIENT) else 0
+    halves = 2 if _by_halves(form, m, n, depth) else 1
+    second = np.empty(m * n * itemsize(alpha) if halves == 2 else 0, np.uint8)
     row_parts, column_parts = grid(m, n, 2 * lanes(alpha), threads)
+    if halves == 2:
+        row_parts, column_parts = max(1, min(threads // 2, m // MIN_ROWS)), 1
     arguments = (
         load(functions, _PRODUCT, 0), amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row,
-        n if form & COLUMN_SUMS else 0, row_parts, column_parts,
+        n if form & COLUMN_SUMS else 0, address(second) if halves == 2 else 0, row_parts, column_parts,
     )  # fmt: skip
-    in_parts(threads, row_parts * column_parts, load(functions, _PART, 0), arguments, (alpha,))
+    parts, part = halves * row_parts * column_parts, load(functions, _PART, 0)
+    if threads > 1:
+        in_parts(threads, parts, part, arguments, (alpha,))
+    else:
+        for number in range(parts):
+            call(part, *arguments, number, alpha)
+    if halves == 2:
+        _add_half(c, c_row, address(second), m, n, ending, alpha)
+    keep(second)
 
 
 _PART, _PRODUCT, _MULTIPLY, _AMX = range(4)
@@ -135,12 +196,11 @@ class _Functions:
             raise TypeError(f"fastnn: matrix products need float32 or float64, got {dtype}")
         real = types.float32 if dtype.char == "f" else types.float64
         launch_threads()
-        part = c_function(types.void(*[types.intp] * 20, real), _part)
-        self._compiled = part, c_function(types.void(*[types.intp] * 15, real), _multiply)
-        product, multiply = compiled_product(dtype.char), self._compiled[1].ctypes
+        part = c_function(types.void(*[types.intp] * 21, real), _part)
+        self._compiled = part, compiled_product(dtype.char), c_function(types.void(*[types.intp] * 15, real), _multiply)
         self.dtype = dtype
-        self.addresses = np.array([part.address, product.address, self._compiled[1].address, _UNKNOWN], np.intp)
-        self._multiply = functools.partial(multiply, self.addresses.ctypes.data)
+        self.addresses = np.array([*(compiled.address for compiled in self._compiled), _UNKNOWN], np.intp)
+        self._multiply = functools.partial(self._compiled[_MULTIPLY].ctypes, self.addresses.ctypes.data)
 
     @functools.cached_property
     def by_amx(self):
