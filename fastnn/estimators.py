@@ -3,6 +3,8 @@
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from numbers import Integral, Real
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,20 @@ _CHOICES = {
     "solver": ("adam", "sgd"),
     "learning_rate": ("constant", "invscaling", "adaptive"),
 }
+_NUMBERS = [
+    ("a positive integer", Integral, lambda value: value > 0, ("max_iter",)),
+    ("a positive number", Real, lambda value: value > 0, ("learning_rate_init", "n_iter_no_change", "epsilon")),
+    ("a number of at least 0", Real, lambda value: value >= 0, ("alpha", "tol", "power_t")),
+    (
+        "a number between 0 and 1",
+        Real,
+        lambda value: 0 <= value <= 1,
+        ("momentum", "beta_1", "beta_2", "validation_fraction"),
+    ),
+]
+_OF_OPTIMIZER = (
+    "solver", "learning_rate", "learning_rate_init", "momentum", "nesterovs_momentum", "beta_1", "beta_2", "epsilon"
+)  # fmt: skip
 
 
 class _Adam(Adam):
@@ -159,6 +175,11 @@ class _MLP(BaseEstimator):
         elif (outputs, X.dtype) != (self.n_outputs_, self.coefs_[0].dtype):
             first = f"{self.coefs_[0].dtype} with {self.n_outputs_} outputs as in the first fit"
             raise ValueError(f"{type(self).__name__}: X and y must be {first}, got {X.dtype} with {outputs}")
+        elif self._hidden_units() != [W.shape[1] for W in self.coefs_[:-1]]:
+            raise ValueError(
+                f"{type(self).__name__}: hidden_layer_sizes must be {[W.shape[1] for W in self.coefs_[:-1]]} "
+                f"as in the first fit, got {self.hidden_layer_sizes!r}"
+            )
         self._train(X, t, epochs)
         if not all(np.isfinite(p).all() for p in self._network()[0].params):
             raise ValueError(f"{type(self).__name__}: weights became infinite; scale X, or lower learning_rate_init")
@@ -184,21 +205,21 @@ class _MLP(BaseEstimator):
             raise ValueError(f"{who}: hidden_layer_sizes must be positive integers, got {self.hidden_layer_sizes!r}")
         if self.batch_size != "auto" and not (isinstance(self.batch_size, int | np.integer) and self.batch_size > 0):
             raise ValueError(f"{who}: batch_size must be 'auto' or a positive integer, got {self.batch_size!r}")
-        for name in ("max_iter", "learning_rate_init", "n_iter_no_change", "epsilon"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{who}: {name} must be positive, got {getattr(self, name)!r}")
-        for name in ("alpha", "tol", "power_t"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{who}: {name} must not be negative, got {getattr(self, name)!r}")
-        for name in ("momentum", "beta_1", "beta_2", "validation_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{who}: {name} must be between 0 and 1, got {getattr(self, name)!r}")
+        for expected, kind, is_right, names in _NUMBERS:
+            for name in names:
+                value = getattr(self, name)
+                if not (isinstance(value, kind) and is_right(value)):
+                    raise ValueError(f"{who}: {name} must be {expected}, got {value!r}")
+
+    def _hidden_units(self) -> list[int]:
+        units: list[int] = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)).tolist()
+        return units
 
     def _begin(self, features: int, outputs: int, dtype: Any) -> None:
         """New weights (Glorot, Bengio 2010), a new optimizer, no epochs done."""
         self._rng = check_random_state(self.random_state)
         self.n_outputs_ = outputs
-        units = [features, *np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)), outputs]
+        units = [features, *self._hidden_units(), outputs]
         self.n_layers_ = len(units)
         shapes: dict[str, tuple[int, ...]] = {f"W{i}": pair for i, pair in enumerate(pairwise(units), 1)}
         shapes |= {f"b{i}": (n,) for i, n in enumerate(units[1:], 1)}
@@ -208,8 +229,9 @@ class _MLP(BaseEstimator):
         for W, b in zip(self.coefs_, self.intercepts_, strict=True):
             bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / sum(W.shape))
             W[...], b[...] = self._rng.uniform(-bound, bound, W.shape), self._rng.uniform(-bound, bound, b.shape)
-        self._optimizer = self._new_optimizer()
+        self._settings: list[Any] = []  # of the optimizer
         self._made: tuple[Network, CompiledPrediction] | None = None
+        self._made_of: list[Any] = []
         self.n_iter_ = self.t_ = 0
         self.loss_curve_: list[float] = []
         self.best_loss_ = None if self.early_stopping else np.inf
@@ -224,8 +246,9 @@ class _MLP(BaseEstimator):
         return (_Nesterov if self.nesterovs_momentum else Momentum)(lr, self.momentum)
 
     def _network(self) -> tuple[Network, CompiledPrediction]:
-        """The layers over `coefs_` and `intercepts_`, and their prediction; made anew after unpickling."""
-        if self._made is None:
+        """The layers over `coefs_` and `intercepts_`, and their prediction."""
+        made_of = [self.activation, *self.coefs_, *self.intercepts_]
+        if self._made is None or len(made_of) != len(self._made_of) or not all(map(is_, made_of, self._made_of)):
             layers: dict[str, Any] = {}
             for i, (W, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True), 1):
                 layers[f"affine{i}"] = Affine(W, b)
@@ -233,7 +256,7 @@ class _MLP(BaseEstimator):
                 if activation is not None and i < len(self.coefs_):
                     layers[f"{self.activation}{i}"] = activation()
             network = Network(layers, self._loss_layer())
-            self._made = network, compile(network)
+            self._made, self._made_of = (network, compile(network)), made_of
         return self._made
 
     def __getstate__(self) -> dict[str, Any]:
@@ -248,6 +271,9 @@ class _MLP(BaseEstimator):
             )
         n = len(X)
         batch_size = min(200 if isinstance(self.batch_size, str) else self.batch_size, n)
+        settings = [getattr(self, name) for name in _OF_OPTIMIZER]
+        if settings != self._settings:
+            self._optimizer, self._settings = self._new_optimizer(), settings
         network, order = self._network()[0], np.arange(n)
         step = compile(network, self._optimizer)
         data = step.data(X, t)
@@ -355,7 +381,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
     verbose : bool
         Print the loss of each epoch.
     warm_start : bool
-        `fit` goes on from the present weights.
+        `fit` goes on from the present weights; with the optimizer's state, too, unless its settings have changed.
     early_stopping, validation_fraction : bool, float
         Set so much of the data aside, stop by the score on it, and keep the best weights.
 
@@ -475,7 +501,8 @@ class MLPRegressor(RegressorMixin, _MLP):
 
     def _targets(self, y: Any, dtype: Any, first: bool) -> tuple[Array, int]:
         y = np.asarray(y, dtype)
-        self._one_dimensional = y.ndim == 1
+        if first:
+            self._one_dimensional = y.ndim == 1
         t = y.reshape(len(y), -1)
         return t, t.shape[1]
 

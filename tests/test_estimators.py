@@ -120,6 +120,37 @@ def test_warm_start_goes_on():
         ValueError, match="X and y must be float64 with 1 outputs as in the first fit, got float64 with 2"
     ):
         twice.fit(x, np.stack([y, y], axis=1))
+    twice = MLPRegressor(5, max_iter=3, random_state=0, warm_start=True).fit(x, np.stack([y, y], axis=1))
+    with pytest.raises(ValueError, match="X and y must be float64 with 2 outputs"):
+        twice.fit(x, y)
+    assert twice.predict(x).shape == (len(x), 2)
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes must be \[5\] as in the first fit, got \(5, 4\)"):
+        twice.set_params(hidden_layer_sizes=(5, 4)).fit(x, np.stack([y, y], axis=1))
+
+
+def test_warm_start_takes_changed_settings():
+    x, y = diabetes()
+    model = MLPRegressor(5, max_iter=1, random_state=0, shuffle=False, warm_start=True).fit(x, y)
+    before = model.coefs_[0].copy()
+    model.set_params(learning_rate_init=1e-300).fit(x, y)
+    assert_array_equal(model.coefs_[0], before)
+    outputs = model.predict(x)
+    model.set_params(activation="identity").fit(x, y)
+    assert not np.allclose(model.predict(x), outputs)
+    assert_allclose(
+        model.predict(x), (x @ model.coefs_[0] + model.intercepts_[0]) @ model.coefs_[1][:, 0] + model.intercepts_[1]
+    )
+
+
+def test_exchanged_weights_are_noticed():
+    x, y = diabetes()
+    model = MLPRegressor((), max_iter=1, random_state=0).fit(x, y)
+    model.predict(x)
+    model.coefs_, model.intercepts_ = [np.ones((x.shape[1], 1))], [np.zeros(1)]
+    assert_allclose(model.predict(x), x.sum(axis=1))
+    model.partial_fit(x, y)
+    assert_allclose(model.predict(x), x @ model.coefs_[0][:, 0] + model.intercepts_[0])
+    assert (model.coefs_[0] != 1).all()
 
 
 def test_several_outputs():
@@ -171,9 +202,11 @@ def test_adaptive_rate_falls(capsys):
         ({"hidden_layer_sizes": (3, 0)}, r"hidden_layer_sizes must be positive integers, got \(3, 0\)"),
         ({"hidden_layer_sizes": 2.5}, "hidden_layer_sizes must be positive integers, got 2.5"),
         ({"batch_size": 0}, "batch_size must be 'auto' or a positive integer, got 0"),
-        ({"max_iter": 0}, "max_iter must be positive, got 0"),
-        ({"alpha": -1.0}, "alpha must not be negative, got -1.0"),
-        ({"momentum": 2}, "momentum must be between 0 and 1, got 2"),
+        ({"max_iter": 0}, "max_iter must be a positive integer, got 0"),
+        ({"max_iter": 2.5}, "max_iter must be a positive integer, got 2.5"),
+        ({"learning_rate_init": "0.1"}, "learning_rate_init must be a positive number, got '0.1'"),
+        ({"alpha": -1.0}, "alpha must be a number of at least 0, got -1.0"),
+        ({"momentum": 2}, "momentum must be a number between 0 and 1, got 2"),
     ],
 )
 def test_wrong_parameters_are_named(settings, words):
