@@ -3,11 +3,26 @@
 import argparse
 import math
 import re
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 
 class UsageError(ValueError):
     """An option whose value turned out to be wrong only when it was used."""
+
+
+def output_folder(option: str, folder: str | Path) -> Path:
+    """The folder, made where there is none, in which files can be written: said before the work, not after it."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{option}: expected a directory, got the file '{folder}'")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(f"{option}: cannot write to '{folder}': {error.strerror}") from None
+    return folder
 
 
 def integer(least: int) -> Callable[[str], int]:

@@ -29,18 +29,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     >>> target.read_text()
     'all or nothing'
     """
-    target = os.path.realpath(path)  # through a symbolic link, so that the link stays one
-    shown, folder = repr(os.fspath(path)), os.path.dirname(target)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"{shown}: the folder {folder!r} does not exist")
-    if os.path.isdir(target):
-        raise IsADirectoryError(f"{shown}: expected a file name, got a directory")
-    if os.path.exists(target):
-        if not os.path.isfile(target):
-            raise ValueError(f"{shown}: expected a regular file, got a device or pipe")
-        if not os.access(target, os.W_OK):  # a rename would go through: only the folder's rights count for it
-            raise PermissionError(f"{shown}: the file is read-only")
-
+    target = target_of(path)
+    folder = os.path.dirname(target)
     temporary = os.path.join(folder, f".fastnn-{secrets.token_hex(6)}.tmp")
     try:
         with open(temporary, "xb") as f:
@@ -55,6 +45,22 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.unlink(temporary)
         raise
     _sync_folder(folder)
+
+
+def target_of(path: str | os.PathLike[str]) -> str:
+    """What `path` names, checked to be what can become a file."""
+    target = os.path.realpath(path)  # through a symbolic link, so that the link stays one
+    shown, folder = repr(os.fspath(path)), os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"{shown}: the folder {folder!r} does not exist")
+    if os.path.isdir(target):
+        raise IsADirectoryError(f"{shown}: expected a file name, got a directory")
+    if os.path.exists(target):
+        if not os.path.isfile(target):
+            raise ValueError(f"{shown}: expected a regular file, got a device or pipe")
+        if not os.access(target, os.W_OK):  # a rename would go through: only the folder's rights count for it
+            raise PermissionError(f"{shown}: the file is read-only")
+    return target
 
 
 def _sync_folder(folder: str) -> None:

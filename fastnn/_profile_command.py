@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arguments import UsageError, batch_sizes, integer, layer_sizes, positive, some_of
+from ._arguments import UsageError, batch_sizes, integer, layer_sizes, output_folder, positive, some_of
 
 if TYPE_CHECKING:
     from ._layer_times import LayerTime
@@ -255,15 +255,11 @@ def _columns(head: list[str], rows: list[list[str]]) -> Iterator[str]:
 
 
 def _make_folder(args: argparse.Namespace) -> None:
-    """Fail before the measurements, not after them, if what comes out could not be written."""
     if not args.no_plot:
         from ._figures import require_matplotlib
 
         require_matplotlib()
-    out = Path(args.out)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out: expected a directory, got the file '{out}'")
-    out.mkdir(parents=True, exist_ok=True)
+    output_folder("--out", args.out)
 
 
 def _write(out: Path, name: str, profiles: "Sequence[ThroughputProfile]", plot: bool) -> Iterator[Path]:

@@ -32,7 +32,7 @@ from ._training_step import check_count
 from .layers import SoftmaxWithLoss
 from .layers.layer import can_skip_input_gradient
 from .optimizer import has_rule
-from .serialize import load_arrays, save_arrays
+from .serialize import check_destination, load_arrays, save_arrays
 from .util import clip_grads, remove_duplicate
 
 
@@ -117,11 +117,7 @@ class TrainingLoop:
         ValueError
             Another extension.
         """
-        if not hasattr(self.optimizer, "state"):
-            who = f"{type(self).__name__}.save"
-            raise TypeError(
-                f"{who}: the optimizer must have state and load_state; {type(self.optimizer).__name__} has none"
-            )
+        self._check_destination(path)
         arrays = {f"param.{i}": p for i, p in enumerate(self.model.params[:])}
         arrays |= {f"layer.{name}": a for name, a in layer_arrays(self.model).items()}
         arrays |= {f"optimizer.{name}": value for name, value in self.optimizer.state().items()}
@@ -135,6 +131,15 @@ class TrainingLoop:
             "layer_rngs": {name: generator_state(rng) for name, rng in layer_generators(self.model).items()},
         }
         save_arrays(path, pack(arrays, values), dtype=None)
+
+    def _check_destination(self, path: str | os.PathLike[str]) -> None:
+        """Raise what `save` would."""
+        if not hasattr(self.optimizer, "state"):
+            who = f"{type(self).__name__}.save"
+            raise TypeError(
+                f"{who}: the optimizer must have state and load_state; {type(self.optimizer).__name__} has none"
+            )
+        check_destination(path)
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Go back to where a checkpoint was written; `fit`, called as it was then, does what was left to do.

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import _profile_command
-from ._arguments import UsageError, integer, positive
+from ._arguments import UsageError, integer, output_folder, positive
 from ._version import __version__
 
 # The book's settings for the spiral (book 2, chapter 1: with 13 seeds, loss 0.10-0.13 and accuracy 0.953-0.973) and for
@@ -158,13 +158,13 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     if args.data_dir is not None and args.dataset != "mnist":
-        raise ValueError(f"--data-dir is for mnist; {args.dataset} comes with fastnn")
+        raise UsageError(f"--data-dir is for mnist; {args.dataset} comes with fastnn")
     takes, changes = _MODELS[args.model]
     for option in sorted({"activation", "weight_init_std", "batchnorm", "dropout", "weight_decay"} - takes):
         if getattr(args, option) is not None:
-            raise ValueError(f"--{option.replace('_', '-')} is not for {args.model}")
+            raise UsageError(f"--{option.replace('_', '-')} is not for {args.model}")
     if args.hidden and len(args.hidden) > 1 and args.model != "multi-layer-net":
-        raise ValueError(f"--hidden: expected one number for {args.model}, got {len(args.hidden)}")
+        raise UsageError(f"--hidden: expected one number for {args.model}, got {len(args.hidden)}")
     defaults = {"optimizer": "sgd", **DEFAULTS[args.dataset], **changes}
     settings = defaults | {key: getattr(args, key) for key in defaults if getattr(args, key) is not None}
     out = None if args.no_plot else Path(args.out)
@@ -233,7 +233,7 @@ def _train(args: argparse.Namespace) -> int:
 def _as_images(x: Any, args: argparse.Namespace) -> Any:
     side = math.isqrt(x.shape[1])
     if args.dataset == "spiral":
-        raise ValueError(f"--model: {args.model} needs images; spiral has points")
+        raise UsageError(f"--model: {args.model} needs images; spiral has points")
     return x.reshape(-1, 1, side, side)
 
 
@@ -282,16 +282,15 @@ def _check_destinations(out: Path | None, save: str | None) -> None:
         from ._figures import require_matplotlib
 
         require_matplotlib()
-        if out.exists() and not out.is_dir():
-            raise NotADirectoryError(f"--out: expected a directory, got the file '{out}'")
-        out.mkdir(parents=True, exist_ok=True)
+        output_folder("--out", out)
     if save is not None:
         if Path(save).suffix not in (".safetensors", ".npz"):
-            raise ValueError(f"--save: expected a name that ends in .safetensors or .npz, got '{save}'")
+            raise UsageError(f"--save: expected a name that ends in .safetensors or .npz, got '{save}'")
         if not Path(save).parent.is_dir():
-            raise FileNotFoundError(f"--save: no directory '{Path(save).parent}'")
+            raise UsageError(f"--save: no directory '{Path(save).parent}'")
         if Path(save).is_dir():
-            raise IsADirectoryError(f"--save: expected a file, got the directory '{save}'")
+            raise UsageError(f"--save: expected a file, got the directory '{save}'")
+        output_folder("--save", Path(save).parent)
 
 
 def _load(dataset: str, data_dir: str | None, dtype: str) -> tuple[tuple[Any, Any], tuple[Any, Any] | None]:

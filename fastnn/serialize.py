@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ._atomic import atomic_write
+from ._atomic import atomic_write, target_of
 from ._device import to_cpu, xp_of
 from .errors import FileFormatError
 
@@ -60,9 +60,7 @@ def save_arrays(path: _Path, arrays: Mapping[str, Any], dtype: str | None = "flo
     array([[1., 0.],
            [0., 1.]], dtype=float16)
     """
-    extension = _extension(path)
-    if extension == ".pkl":
-        raise ValueError(f"{_show(path)}: .pkl files are only read; save to .safetensors or .npz")
+    extension = check_destination(path)
     if dtype is not None and dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)} or None, got {dtype!r}")
     ready = {_checked_name(name): _storable(name, a, dtype) for name, a in arrays.items()}
@@ -73,6 +71,15 @@ def save_arrays(path: _Path, arrays: Mapping[str, Any], dtype: str | None = "flo
             import safetensors.numpy
 
             f.write(safetensors.numpy.save(ready))
+
+
+def check_destination(path: _Path) -> str:
+    """The extension of a path, checked to be one that `save_arrays` can write to."""
+    extension = _extension(path)
+    if extension == ".pkl":
+        raise ValueError(f"{_show(path)}: .pkl files are only read; save to .safetensors or .npz")
+    target_of(path)
+    return extension
 
 
 def load_arrays(path: _Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, _Array]:

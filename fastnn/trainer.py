@@ -161,7 +161,8 @@ class Trainer(TrainingLoop):
         held_out = None if validation is None else check_validation(where, validation, self.model)
         if (checkpoint is None) != (checkpoint_every is None):
             raise TypeError(f"{where}: checkpoint and checkpoint_every need each other")
-        if checkpoint_every is not None:
+        if checkpoint is not None:
+            self._check_destination(checkpoint)
             checkpoint_every = check_count(where, "checkpoint_every", checkpoint_every, 1)
         data_size = len(data)
         batch_size = min(batch_size, data_size)

@@ -301,3 +301,12 @@ def test_errors_in_one_line(path):
         fit(trainer(), checkpoint=path)
     with pytest.raises(ValueError, match="checkpoint_every must be at least 1, got 0"):
         fit(trainer(), checkpoint=path, checkpoint_every=0)
+    for wrong, message in [
+        (path.with_suffix(".txt"), "the name must end in"),
+        (path.with_suffix(".pkl"), ".pkl files are only read"),
+        (path / "below.npz", "does not exist"),
+    ]:
+        begun = trainer()
+        with pytest.raises((ValueError, OSError), match=message):
+            fit(begun, checkpoint=wrong, checkpoint_every=100)
+        assert begun.current_epoch == 0  # said before the training, not when the first is written
