@@ -118,9 +118,10 @@ class TrainingLoop:
             Another extension.
         """
         self._check_destination(path)
+        optimizer: Any = self.optimizer
         arrays = {f"param.{i}": p for i, p in enumerate(self.model.params[:])}
         arrays |= {f"layer.{name}": a for name, a in layer_arrays(self.model).items()}
-        arrays |= {f"optimizer.{name}": value for name, value in self.optimizer.state().items()}
+        arrays |= {f"optimizer.{name}": value for name, value in optimizer.state().items()}
         arrays |= {f"list.{name}": np.array(getattr(self, name), np.float64) for name in self._lists}
         arrays["order"] = self._order
         arrays = {name: to_cpu(a) for name, a in arrays.items()}
