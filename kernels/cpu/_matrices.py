@@ -67,9 +67,11 @@ _ENDING = 15
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
-# Features from which, and weights below which, there are halves for two threads: see `_by_halves`.
-HALVES_FROM, HALVES_BELOW = 256, 1 << 18
-HALVES_SUMS = 1 << 15  # the most that one thread should add
+# Features and weights from which there are halves for two threads, weights below which, and elements of C at most; see
+# `_by_halves`.
+_HALVED_DEPTH, _HALVED_WEIGHTS, _LARGE_WEIGHTS, _HALVED_SUMS = 256, 1 << 15, 1 << 19, 1 << 16
+_ADDED_ALONE = 1 << 14  # elements that one thread adds up
+_COLUMNS_FROM = 64  # depth: columns of shorter sums are not divided, as threads' parts of a row are beside each other
 MIN_ROWS = 4  # of a share: the fewest rows that sum in the same order as any higher number
 _EDGE = 12  # elements of C that a row or a column of a share, to be read, takes as long as
 
@@ -105,10 +107,10 @@ def _part(
     """
     size, panel = itemsize(alpha), 2 * lanes(alpha)
     if second != 0:
-        k, k_end = share_of(depth, 1, part // row_parts, 2)
+        k, k_end = share_of(depth, 1, part // (row_parts * column_parts), 2)
         ending = BIAS if ending != STORE and k == 0 else STORE
         if k > 0:
-            c, c_row, part = second, n, part - row_parts
+            c, c_row, part = second, n, part - row_parts * column_parts
         a, b, depth = a + k * a_col * size, b + k * b_row * size, k_end - k
     i, i_end = share_of(m, 1, part // column_parts, row_parts)
     j, j_end = share_of(n, panel, part % column_parts, column_parts)
@@ -142,65 +144,73 @@ def _by_halves(form, m, n, depth):
     """
     if form not in (STORE, BIAS, BIAS_RELU, BIAS_SIGMOID) or m * n * depth <= PARALLEL_ABOVE:
         return False
-    return depth >= HALVES_FROM and depth * n < HALVES_BELOW and m <= depth // 4 and m * n <= HALVES_SUMS
+    pays = depth >= _HALVED_DEPTH and _HALVED_WEIGHTS <= depth * n < _LARGE_WEIGHTS
+    return pays and m <= depth // 4 and m * n <= _HALVED_SUMS
 
 
-@jit
-def _add_half(c, c_row, second, m, n, ending, one):
-    """C = ending(C + second)."""
+def _add_half(m, n, c, c_row, second, ending, parts, part, one):
+    """C = ending(C + second), of some rows."""
     size, zero = itemsize(one), zero_of(one)
-    for i in range(m):
+    for i in range(m * part // parts, m * (part + 1) // parts):
         c_i, second_i = c + i * c_row * size, second + i * n * size
         for j in range(n):
             x = load(c_i, j, one) + load(second_i, j, one)
             store(c_i, j, zero if ending == BIAS_RELU and x <= zero else x)
-    if ending == BIAS_SIGMOID:
-        for i in range(m):
+        if ending == BIAS_SIGMOID:
             for j in range(n):
-                store(c + i * c_row * size, j, one / (one + exp(-load(c + i * c_row * size, j, one))))
+                store(c_i, j, one / (one + exp(-load(c_i, j, one))))
+
+
+@jit
+def _share_out(threads, parts, function, before, alpha):
+    if threads > 1:
+        in_parts(threads, parts, function, before, (alpha,))
+    else:
+        for part in range(parts):
+            call(function, *before, part, alpha)
 
 
 def _multiply(functions, form, threads, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, v, alpha):
     """C = ending(A · B), all by their addresses, by so many threads. functions: see `_Functions`."""
     ending, amx = form & _ENDING, load(functions, _AMX, 0) if form & _BY_AMX else 0
     v_row = n if ending in (RELU_GRADIENT, SIGMOID_GRADIENT) else 0
-    halves = 2 if _by_halves(form, m, n, depth) else 1
+    halves = 2 if _by_halves(form & ~_BY_AMX, m, n, depth) else 1
     second = np.empty(m * n * itemsize(alpha) if halves == 2 else 0, np.uint8)
-    row_parts, column_parts = grid(m, n, 2 * lanes(alpha), threads)
-    if halves == 2:
-        row_parts, column_parts = max(1, min(threads // 2, m // MIN_ROWS)), 1
+    unit = 2 * lanes(alpha) if depth >= _COLUMNS_FROM else n
+    row_parts, column_parts = grid(m, n, unit, max(1, threads // halves))
     arguments = (
         load(functions, _PRODUCT, 0), amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row,
         n if form & COLUMN_SUMS else 0, address(second) if halves == 2 else 0, row_parts, column_parts,
     )  # fmt: skip
-    parts, part = halves * row_parts * column_parts, load(functions, _PART, 0)
-    if threads > 1:
-        in_parts(threads, parts, part, arguments, (alpha,))
-    else:
-        for number in range(parts):
-            call(part, *arguments, number, alpha)
+    _share_out(threads, halves * row_parts * column_parts, load(functions, _PART, 0), arguments, alpha)
     if halves == 2:
-        _add_half(c, c_row, address(second), m, n, ending, alpha)
+        parts = threads if m * n > _ADDED_ALONE else 1
+        _share_out(
+            threads, parts, load(functions, _ADD_HALF, 0), (m, n, c, c_row, address(second), ending, parts), alpha
+        )
     keep(second)
 
 
-_PART, _PRODUCT, _MULTIPLY, _AMX = range(4)
+_PART, _ADD_HALF, _PRODUCT, _MULTIPLY, _AMX = range(5)
 _UNKNOWN, _NONE = 0, 1  # in place of the address of a product by AMX
 
 
 class _Functions:
-    """What is compiled for one dtype; ``addresses`` are those of `_part`, the product, `_multiply`, and that by AMX."""
+    """What is compiled for one dtype; ``addresses``: of `_part`, `_add_half`, product, `_multiply`, product by AMX."""
 
     def __init__(self, dtype):
         if dtype.char not in "fd" or not dtype.isnative:
             raise TypeError(f"fastnn: matrix products need float32 or float64, got {dtype}")
         real = types.float32 if dtype.char == "f" else types.float64
         launch_threads()
-        part = c_function(types.void(*[types.intp] * 21, real), _part)
-        self._compiled = part, compiled_product(dtype.char), c_function(types.void(*[types.intp] * 15, real), _multiply)
+        part, add_half, multiply = (
+            c_function(types.void(*[types.intp] * count, real), f)
+            for f, count in ((_part, 21), (_add_half, 8), (_multiply, 15))
+        )
+        self._compiled = part, add_half, compiled_product(dtype.char), multiply
         self.dtype = dtype
         self.addresses = np.array([*(compiled.address for compiled in self._compiled), _UNKNOWN], np.intp)
-        self._multiply = functools.partial(self._compiled[_MULTIPLY].ctypes, self.addresses.ctypes.data)
+        self._multiply = functools.partial(multiply.ctypes, self.addresses.ctypes.data)
 
     @functools.cached_property
     def by_amx(self):

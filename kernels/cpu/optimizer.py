@@ -26,7 +26,8 @@ _COLUMNS = 5
 
 # Elements of all parameters from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 30_000
-# How work is shared out must not depend on the threads: norms are sums over shares.
+# How work is shared out must not depend on the threads: norms are sums over shares. Their number is a power of two, so
+# that two threads update the halves of W whose gradients they computed.
 _LEAST_SHARE, _MOST_SHARES = 4096, 64
 _ALIGNMENT = 16
 
@@ -124,7 +125,7 @@ def optimizer_plan(rule, params, grads, states):
         np.int64,
     ).reshape(len(params), _COLUMNS)
     dtype, size = params[0].dtype, sum(param.size for param in params)
-    shares = min(max(size // _LEAST_SHARE, 1), _MOST_SHARES)
+    shares = min(1 << max(size // _LEAST_SHARE, 1).bit_length() - 1, _MOST_SHARES)
     functions = _compiled_share(dtype.char), compiled_update(dtype.char), compiled_rule(rule, dtype.char)
     addresses = (function.address for function in functions)
     return OptimizerPlan(*addresses, table, np.empty(shares), np.empty((shares, 2 * PIECE), dtype), size)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastnn.kernels import ref
+from fastnn.kernels import cpu, ref
 from tests.kernels.test_matmul import LAYOUTS, SHAPES, assert_product
 from tests.tolerances import TOL
 
@@ -63,3 +63,69 @@ def test_reference_agrees_with_the_definition(rng):
         assert_allclose(dx[n], W.sum(axis=1))
     assert_allclose(dW, np.outer(x.sum(axis=0), np.ones(4)))
     assert_array_equal(db, np.full(4, 3.0))
+
+
+def read_only(a):
+    a.flags.writeable = False
+    return a
+
+
+SOME = {
+    "affine_forward": [(4, 3), (3, 2), (2,), (4, 2)],
+    "relu_affine_backward_input": [(4, 2), (3, 2), (4, 3), (4, 3)],
+    "affine_backward_params": [(4, 3), (4, 2), (3, 2), (2,)],
+}
+
+
+class TestAtOnce:
+    """What layers call: past Numba's dispatcher."""
+
+    @pytest.fixture(params=SOME)
+    def name(self, request):
+        for dtype in TOL:  # compile
+            getattr(cpu, request.param)(*(np.ones(shape, dtype) for shape in SOME[request.param]))
+        return request.param
+
+    @pytest.mark.parametrize("dtype", TOL)
+    @pytest.mark.parametrize("times", [1, 60])  # on one thread, on several
+    def test_does_as_the_reference(self, name, dtype, times, rng):
+        shapes = [tuple(times * n for n in shape) for shape in SOME[name]]
+        arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+        wanted = [a.astype("float64") for a in arrays]
+        assert getattr(cpu, name).at_once(*arrays) is True
+        getattr(ref, name)(*wanted)
+        for got, want in zip(arrays, wanted, strict=True):
+            assert_allclose(got, want, rtol=0, atol=1e3 * TOL[dtype]["rtol"])
+
+    def test_takes_weights_by_columns(self, rng):
+        x, W, b, out = rng.standard_normal((4, 3)), np.asfortranarray(rng.standard_normal((3, 2))), *np.ones((2, 4, 2))
+        cpu.affine_forward(x, W, b[0], out)
+        assert cpu.affine_forward.at_once(x, W, b[0], out) is True
+        assert_allclose(out, x @ W + 1)
+
+    @pytest.mark.parametrize("position", range(4))
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda a: None,
+            lambda a: a.tolist(),
+            lambda a: a.astype("float64"),
+            lambda a: a.astype("int32"),
+            lambda a: a[None],
+            lambda a: a[:-1],
+            lambda a: a[..., :-1],
+            lambda a: a[:0],
+            lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+            lambda a: np.ma.array(a),
+        ],
+    )
+    def test_leaves_all_else_alone(self, name, position, change):
+        arrays = [np.ones(shape, "float32") for shape in SOME[name]]
+        given = [*arrays[:position], change(arrays[position]), *arrays[position + 1 :]]
+        assert getattr(cpu, name).at_once(*given) is False
+        assert getattr(cpu, name).at_once(*arrays[:-1]) is False
+
+    def test_writes_nothing_that_is_not_to_be_written(self, name):
+        arrays = [np.ones(shape, "float32") for shape in SOME[name]]
+        assert getattr(cpu, name).at_once(*arrays[:-1], read_only(arrays[-1])) is False
+        assert getattr(cpu, name).at_once(read_only(arrays[0]), *arrays[1:]) is False

@@ -277,6 +277,7 @@ def arrays(m, n, depth, dtype, seed=0):
         (64, 10, 700),
         (100, 50, 784),
         (3, 1000, 200),
+        (128, 512, 784),  # by halves of the depth
         (13, 1010, 300),  # the last columns by dots
         (333, 555, 1111),
         (_gemm.BLOCK_A_ROWS + 1, 40, 300),  # a last block of one or two rows would be summed in another order
