@@ -20,6 +20,7 @@ from ._reduce import row_dot, row_max, row_sum
 from ._transpose import transpose_full, transpose_masked, transpose_masked_store
 
 FEW = 64  # classes: with more, a row by itself is faster
+_SINGLY = 120  # elements of all rows of few classes: with more, transposing them is faster
 _VECTORS = 8  # of samples, transposed together
 _BLOCK = 4096  # elements of rows that are taken together without being transposed; longer ones singly
 _LARGE = 32 << 20  # bytes of an output that no cache would keep
@@ -158,6 +159,21 @@ def _few_classes(x, y, scratch):
 
 
 @jit
+def _row_by_row(x, y):
+    """The same of so few rows that transposing them takes longer; to the bit."""
+    for n in range(x.shape[0]):
+        m, s = x[n, 0], zero_of(x)
+        for c in range(1, x.shape[1]):
+            m = larger(x[n, c], m)
+        for c in range(x.shape[1]):
+            y[n, c] = exp_negative(x[n, c] - m)
+            s += y[n, c]
+        q = one_of(x) / s
+        for c in range(x.shape[1]):
+            y[n, c] *= q
+
+
+@jit
 def max_of_columns(columns, C, m):
     for r in range(m.size):  # an assignment of the whole row takes 1.5 s to compile
         m[r] = columns[0, r]
@@ -215,6 +231,9 @@ def to_rows(columns, y):
 @jit
 def softmax_rows(x, y):
     """y = softmax of the rows of x; y may be x."""
+    if x.size <= _SINGLY and x.shape[1] < FEW:
+        _row_by_row(x, y)
+        return
     block, scratch = block_of_rows(x), block_scratch(x)
     for first in range(0, x.shape[0], block):
         rows = slice(first, min(x.shape[0], first + block))
