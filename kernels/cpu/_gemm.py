@@ -16,8 +16,9 @@ import numpy as np
 from numba import types
 
 from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
+from ._elementwise import in_vectors
 from ._jit import c_function, jit
-from ._math import exp
+from ._math import sigmoid
 from ._memory import copy_bytes, load, store
 from ._row_tile import HAS_ROW_TILE, row_product
 from ._simd import VECTORS
@@ -258,6 +259,7 @@ def _floor(ending, is_last, alpha):
 @jit
 def _activate(c, c_row, rows, columns, ending, v, v_row, alpha):
     """The part of an ending that is no tile's: over a block of C that is still in the cache."""
+    in_vectors()
     size, zero, one = itemsize(alpha), zero_of(alpha), one_of(alpha)
     if c_row == columns and (v_row == columns or ending == BIAS_SIGMOID):  # rows may be shorter than a vector
         rows, columns = 1, rows * columns
@@ -265,7 +267,7 @@ def _activate(c, c_row, rows, columns, ending, v, v_row, alpha):
         c_i, v_i = c + i * c_row * size, v + i * v_row * size
         if ending == BIAS_SIGMOID:
             for j in range(columns):
-                store(c_i, j, one / (one + exp(-load(c_i, j, one))))
+                store(c_i, j, sigmoid(load(c_i, j, one)))
         elif ending == RELU_GRADIENT:
             for j in range(columns):
                 store(c_i, j, zero if load(v_i, j, one) <= zero else load(c_i, j, one))

@@ -10,7 +10,7 @@ from numba import types
 from ._dtype import itemsize, zero_of
 from ._elementwise import in_vectors
 from ._jit import c_function
-from ._math import exp, tanh
+from ._math import sigmoid, tanh
 from ._memory import load, store
 from ._mlp_plan import RELU, SIGMOID, TANH
 
@@ -27,7 +27,7 @@ def _activate(kind, y, y_row, rows, columns, one):
                 store(y_i, j, zero if load(y_i, j, one) <= zero else load(y_i, j, one))
         elif kind == SIGMOID:
             for j in range(columns):
-                store(y_i, j, one / (one + exp(-load(y_i, j, one))))
+                store(y_i, j, sigmoid(load(y_i, j, one)))
         elif kind == TANH:
             for j in range(columns):
                 store(y_i, j, tanh(load(y_i, j, one)))

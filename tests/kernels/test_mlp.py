@@ -322,6 +322,15 @@ def test_large_batch_is_predicted_in_parallel_to_the_same_bits(monkeypatch):
     assert_array_equal(parallel, predict(cpu, own, x, True))
 
 
+@pytest.mark.parametrize("n", [1, 12, 13])  # row by row up to 120 scores, beyond that transposed
+def test_probabilities_are_the_softmax_of_scores_to_the_bit(n):
+    own = stages(*mlp(20, 10), "float32")
+    x = 9 * np.random.default_rng(0).standard_normal((n, 20)).astype("float32")
+    scores, want = predict(cpu, own, x, False), np.empty((n, 10), "float32")
+    cpu.softmax_forward(scores, want)
+    assert_array_equal(predict(cpu, own, x, True), want)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 class TestAtOnce:
     """What is called past Numba's dispatcher."""
