@@ -76,7 +76,8 @@ class CompilableNetwork:
             self._describe()
             return
         for layer, W, b in self._watched:
-            if layer.params[0] is not W or layer.params[-1] is not b:
+            params = layer.params
+            if params[0] is not W or params[-1] is not b:
                 self._describe()
                 return
 

@@ -282,7 +282,7 @@ class CompiledStep(TrainingStep):
 
 
 class _OfThread(threading.local):
-    ready: tuple[Any, Any] = (None, None)  # a plan, and the workspace for it
+    ready: tuple[Any, Any, Any] = (None, None, _never)  # a plan, the workspace for it, and its `at_once`
 
 
 class CompiledPrediction:
@@ -320,10 +320,10 @@ class CompiledPrediction:
         """
         network = self._network
         network.refresh()
-        plan, workspace = self._memory.ready
-        if plan is network.plan and type(x) is np.ndarray and x.ndim == 2:
+        plan, workspace, at_once = self._memory.ready
+        if plan is network.plan and (out is not None or (type(x) is np.ndarray and x.ndim == 2)):
             y = np.empty((len(x), network.classes), network.dtype) if out is None else out
-            if getattr(workspace, "at_once", _never)(x, y, probabilities):
+            if at_once(x, y, probabilities):
                 return y
         rows, lead = network.rows(x)
         xp = network.kernels.xp
@@ -341,7 +341,7 @@ class CompiledPrediction:
         if plan is not network.plan:
             plan = network.plan
             workspace = network.kernels.mlp_predict_workspace(plan, network.dtype)
-            self._memory.ready = plan, workspace
+            self._memory.ready = plan, workspace, getattr(workspace, "at_once", _never)
         flat = out if len(lead) == 1 else out.reshape(-1, network.classes)
         network.kernels.mlp_predict(plan, workspace, rows, probabilities, flat)
         return out
