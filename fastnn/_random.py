@@ -1,5 +1,6 @@
 """Where random numbers come from."""
 
+import operator
 from itertools import pairwise
 from typing import Any
 
@@ -10,11 +11,18 @@ from . import kernels
 _COMPILED_FROM = 8  # permutations at a time: those who need fewer do not wait for the compiler
 
 
-def random_source(rng: Any) -> Any:
+def random_source(rng: Any, who: str) -> Any:
     """What `rng` stands for: None NumPy's global state, as in the book; an int a new Generator; else rng itself."""
     if rng is None:
         return np.random
-    return np.random.default_rng(rng) if isinstance(rng, int | np.integer) else rng
+    if isinstance(rng, np.random.Generator | np.random.RandomState) or rng is np.random:
+        return rng
+    try:
+        return np.random.default_rng(operator.index(rng))
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{who}: rng must be a numpy Generator, a RandomState, an integer >= 0 or None, got {rng!r}"
+        ) from None
 
 
 def shuffles(rng: Any, orders: np.ndarray[Any, Any]) -> None:

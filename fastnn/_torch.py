@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ from .models import Network
 
 _OF_IMAGES = (Convolution, Pooling, AveragePooling)
 _TO_ROWS = (Affine, MatMul, Flatten)
+_TAKES_IMAGES = {*_OF_IMAGES, Flatten, "Conv2d", "MaxPool2d", "AvgPool2d", "BatchNorm2d", "Flatten"}
+_TAKES_ROWS = {Affine, MatMul, "Linear", "BatchNorm1d"}
 
 
 def from_torch(module: Any, loss_layer: Layer | None = None) -> Network:
@@ -77,8 +79,9 @@ def from_torch(module: Any, loss_layer: Layer | None = None) -> Network:
 
     layers: dict[str, Layer] = {}
     used: set[int] = set()
-    images = False
-    for name, m in _leaves(module, "", nn):
+    leaves = list(_leaves(module, "", nn))
+    images = _begins_with_images(type(m).__name__ for _, m in leaves)
+    for name, m in leaves:
         kind = type(m).__name__
         where = f"from_torch: {name} ({kind})"
         if type(m) is nn.Identity:
@@ -145,7 +148,7 @@ def to_torch(model: Any) -> Any:
     layers = model.layers
     named = list(layers.items()) if hasattr(layers, "items") else [(str(i), a) for i, a in enumerate(layers)]
     kinds = [type(layer) for _, layer in named]
-    images = next((kind in _OF_IMAGES for kind in kinds if kind in (*_OF_IMAGES, *_TO_ROWS)), False)
+    images = _begins_with_images(kinds)
     sequential = nn.Sequential()
     factor = 1.0  # what the outputs so far are to be multiplied by: dropout's
     carrier: Any = None  # the module with weights before, from which on factors pass through
@@ -170,6 +173,11 @@ def to_torch(model: Any) -> Any:
             factor *= 1 - layer.dropout_ratio
     _give_back(factor, carrier, "to_torch: the last layer")
     return sequential
+
+
+def _begins_with_images(kinds: Iterable[Any]) -> bool:
+    """Whether images come in, which the first layer tells that does not take both images and rows."""
+    return next((kind in _TAKES_IMAGES for kind in kinds if kind in _TAKES_IMAGES | _TAKES_ROWS), False)
 
 
 def _leaves(module: Any, prefix: str, nn: Any) -> Iterator[tuple[str, Any]]:

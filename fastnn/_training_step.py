@@ -53,7 +53,7 @@ class TrainingStep:
         """
         batch_size = check_count(WHO, "batch_size", batch_size, 1)
         rows, labels = self.data(x, t)
-        return self.steps(rows, labels, random_source(rng).permutation(len(rows)), min(batch_size, len(rows)))
+        return self.steps(rows, labels, random_source(rng, WHO).permutation(len(rows)), min(batch_size, len(rows)))
 
     def data(self, x: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
         """Samples and labels, checked and converted once, for `steps`."""

@@ -7,7 +7,6 @@ Any model with ``forward(x, t) -> loss``, ``backward()``, ``params`` and ``grads
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import numpy as np
 from ._arrays import Array
 from ._compiled_training import CompiledTraining
 from ._device import on_gpu, xp_of
-from ._random import shuffles
+from ._random import random_source, shuffles
 from ._training import (
     Model,
     Optimizer,
@@ -167,7 +166,7 @@ class Trainer(TrainingLoop):
         data_size = len(data)
         batch_size = min(batch_size, data_size)
         max_iters = data_size // batch_size
-        self._begin(_generator_of(where, rng), data_size)
+        self._begin(random_source(rng, where), data_size)
         at = self._progress
         fast = CompiledTraining.of(self.model, self.optimizer, max_grad, data, labels) if self.compiled else None
         if fast is None:
@@ -395,17 +394,3 @@ def _row_taker(a: Any, batch_size: int) -> Callable[[np.ndarray], Any]:
         return buffer
 
     return take
-
-
-def _generator_of(where: str, rng: Any) -> Any:
-    """What has the method ``permutation``."""
-    if rng is None:
-        return np.random
-    if isinstance(rng, (np.random.Generator, np.random.RandomState)):
-        return rng
-    try:
-        return np.random.default_rng(operator.index(rng))
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"{where}: rng must be a numpy Generator, a RandomState, an integer >= 0 or None, got {rng!r}"
-        ) from None

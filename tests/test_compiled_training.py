@@ -232,7 +232,7 @@ def test_ctrl_c_waits_until_all_that_was_done_is_counted(monkeypatch, at_once, d
         orders.append(orders[-1][shuffle])
         return shuffle
 
-    monkeypatch.setattr("fastnn.trainer._generator_of", lambda *_: types.SimpleNamespace(permutation=permutation))
+    monkeypatch.setattr("fastnn.trainer.random_source", lambda *_: types.SimpleNamespace(permutation=permutation))
     monkeypatch.setattr(CompiledTraining, "_most_at_once", lambda *_: at_once)
     interrupted = fit(net(), x, t, True, max_epoch=5, eval_interval=1)
     assert interrupted.interrupted

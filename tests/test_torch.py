@@ -52,6 +52,10 @@ MODULES = {
         ),
         IMAGES,
     ),
+    "normalised images": (
+        lambda: nn.Sequential(normalised(nn.BatchNorm2d(4)), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 12 * 11, 3)),
+        IMAGES,
+    ),
     "nested": (
         lambda: nn.Sequential(nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.3)), nn.Sequential(nn.ReLU()), nn.Dropout()),
         ROWS,
@@ -174,6 +178,7 @@ WITHOUT = [
     (named(nn.AvgPool2d(2, ceil_mode=True)), r"1 \(AvgPool2d\): ceil_mode must be False, got True"),
     (named(nn.AvgPool2d(3, padding=1, count_include_pad=False)), r"1 \(.*\): count_include_pad must be True, got .*"),
     (nn.Sequential(nn.Conv2d(1, 1, 3), nn.Linear(9, 2)), r"1 \(Linear\) must come after a Flatten, where images .*"),
+    (nn.Sequential(nn.Softmax(dim=1), nn.AvgPool2d(2)), r"0 \(Softmax\) must come after a Flatten, where images .*"),
     (nn.Sequential(*[nn.Linear(2, 2)] * 2), r"1 \(Linear\) shares its weights with another module; .*"),
 ]  # fmt: skip
 

@@ -56,7 +56,7 @@ class Dropout(Layer):
         if not 0 <= dropout_ratio < 1:
             raise ValueError(f"Dropout: dropout_ratio must be in [0, 1), got {dropout_ratio!r}")
         self.dropout_ratio, self.inverted = float(dropout_ratio), inverted
-        self.rng = random_source(rng)
+        self.rng = random_source(rng, "Dropout")
         self._draw = self.rng.integers if hasattr(self.rng, "integers") else self.rng.randint
 
     def next_seed(self) -> Any:

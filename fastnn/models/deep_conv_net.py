@@ -78,7 +78,7 @@ class DeepConvNet(Network):
         shapes |= {"W7": (math.prod(image), hidden_size), "b7": (hidden_size,)}
         shapes |= {"W8": (hidden_size, output_size), "b8": (output_size,)}
         stds = {name: he(shape) for name, shape in shapes.items() if name.startswith("W")}
-        source = random_source(rng)
+        source = random_source(rng, who)
         p, grads = initial_parameters(who, shapes, stds, dtype, source)
 
         layers: dict[str, Layer] = {}

@@ -93,7 +93,7 @@ class MultiLayerNetExtend(Network):
             if use_batchnorm and i in hidden:
                 shapes |= {f"gamma{i}": (F,), f"beta{i}": (F,)}
         stds = {f"W{i}": _std(who, weight_init_std, D) for i, D in enumerate(sizes[:-1], start=1)}
-        source = random_source(rng)
+        source = random_source(rng, who)
         params, grads = initial_parameters(who, shapes, stds, dtype, source)
 
         layers: dict[str, Layer] = {}

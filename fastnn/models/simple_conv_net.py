@@ -71,7 +71,7 @@ class SimpleConvNet(Network):
             "b3": (output_size,),
         }
         stds = dict.fromkeys(("W1", "W2", "W3"), weight_init_std)
-        p, grads = initial_parameters(who, shapes, stds, dtype, random_source(rng))
+        p, grads = initial_parameters(who, shapes, stds, dtype, random_source(rng, who))
         layers = {
             "Conv1": Convolution(p["W1"], p["b1"], conv_param["stride"], conv_param["pad"]),
             "Relu1": Relu(),

@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import fastnn
 from fastnn.gradient import gradient_check
 from fastnn.layers import Dropout
+from fastnn.models import TwoLayerNet
+from fastnn.optimizer import SGD
 from tests.layouts import LAYOUTS
 
 
-class Always:
+class Always(np.random.RandomState):
     """A source of random numbers that has one only."""
 
     def integers(self, *_, **__):
@@ -93,3 +96,14 @@ def test_errors():
         with pytest.raises(error) as caught:
             call()
         assert str(caught.value) == f"Dropout: {message}"
+
+
+@pytest.mark.parametrize("wrong", ["seed", -1, 1.5, [1]])
+def test_a_wrong_source_of_random_numbers(wrong):
+    message = "rng must be a numpy Generator, a RandomState, an integer >= 0 or None, got"
+    with pytest.raises(TypeError, match=f"^Dropout: {message}"):
+        Dropout(rng=wrong)
+    with pytest.raises(TypeError, match=f"^TwoLayerNet: {message}"):
+        TwoLayerNet(3, 2, 2, rng=wrong)
+    with pytest.raises(TypeError, match=f"^fastnn.compile: {message}"):
+        fastnn.compile(TwoLayerNet(3, 2, 2), SGD()).epoch(np.ones((4, 3)), np.zeros(4, int), rng=wrong)
