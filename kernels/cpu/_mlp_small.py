@@ -58,7 +58,7 @@ from ._mlp_plan import (
 from ._reduce import sum_of_squares
 from ._simd import VECTORS
 from ._tile import zero_row
-from ._update import rate_for
+from ._update import rate_for, update_small
 
 _MOST_WORK = 16  # multiply-adds a sample for each lane of a vector (measured: bench/RESULTS.md)
 
@@ -245,12 +245,12 @@ def _small_step(table, length, x, t, t_rows, order, first, n, numbers, max_norm,
         for s in range(last + 1):
             stage = stages[s]
             columns = stage[OUT]
-            call(
+            update_small(
                 update, rule, stage[W_AT], stage[W_ROW], stage[W_COL], stage[DW_AT], stage[W_STATE],
                 stage[W_STATE + 1], stage[IN], columns, rate, numbers, scratch,
             )  # fmt: skip
             if stage[B_AT] != 0:
-                call(
+                update_small(
                     update, rule, stage[B_AT], columns, 1, stage[DB_AT], stage[B_STATE], stage[B_STATE + 1], 1, columns,
                     rate, numbers, scratch,
                 )  # fmt: skip

@@ -79,6 +79,16 @@ def _update(rule, param, row, step, grad, first, second, rows, columns, rate, nu
                 _copy_strided(strided, step, p, 1, n, rate)
 
 
+@jit
+def update_small(update, rule, param, row, step, grad, first, second, rows, columns, rate, numbers, scratch):
+    """As `update`, for a piece or less: straight to the rule where there is nothing else to do: 0.03 µs less."""
+    one = one_of(rate)
+    if step != 1 or row != columns or rate < one or load(numbers, _DECAY, one) != 0 or load(numbers, _KEEP, one) != one:
+        call(update, rule, param, row, step, grad, first, second, rows, columns, rate, numbers, scratch)
+    else:
+        call(rule, rows * columns, param, grad, first, second, numbers + _OF_RULE * itemsize(one))
+
+
 @functools.cache
 def compiled_update(dtype):
     """The function at whose ``address`` kernels update a matrix of parameters.
