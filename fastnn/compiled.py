@@ -321,9 +321,11 @@ class CompiledPrediction:
         network = self._network
         network.refresh()
         plan, workspace, at_once = self._memory.ready
-        if plan is network.plan and (out is not None or (type(x) is np.ndarray and x.ndim == 2)):
-            y = np.empty((len(x), network.classes), network.dtype) if out is None else out
-            if at_once(x, y, probabilities):
+        if plan is network.plan:
+            y = out
+            if y is None and type(x) is np.ndarray and x.ndim == 2:
+                y = np.empty((len(x), network.classes), network.dtype)
+            if y is not None and at_once(x, y, probabilities):
                 return y
         rows, lead = network.rows(x)
         xp = network.kernels.xp
