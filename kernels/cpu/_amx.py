@@ -11,8 +11,6 @@ Blocks of B, and two tiles of rows of A at a time, are cut into parts in scratch
 the depth alone, so it is the same however callers divide the rows, and the columns by multiples of BREADTH.
 """
 
-import functools
-
 import numpy as np
 from numba import types
 
@@ -30,7 +28,7 @@ from ._amx_tile import (
 )
 from ._dtype import itemsize
 from ._gemm import BIAS_SIGMOID, UPDATE, _activate, _floor, _round_up, _start
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._memory import load, store
 from ._simd import has_amx
 from ._transpose import transpose_full
@@ -139,12 +137,9 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     release()
 
 
-@functools.cache
+@once
 def compiled_amx_product(dtype):
-    """`_product` compiled; its ``address`` is what kernels call. None for float64, and where there is no such unit.
-
-    (Cached: it must outlive its callers.)
-    """
+    """`_product` compiled; its ``address`` is what kernels call. None for float64, and where there is no such unit."""
     if np.dtype(dtype) != np.float32 or not has_amx():
         return None
     return c_function(types.void(*[types.intp] * 15, types.float32), _product)

@@ -21,7 +21,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._memory import call, prefetch
 from ._objects import (
     DATA,
@@ -123,27 +123,26 @@ def elementwise(parallel_above, scalars=()):
 
     def decorate(loop):
         names = list(inspect.signature(loop).parameters)[:-1]
-        loops, table = {}, _table(parallel_above, len(names))
+        table = _table(parallel_above, len(names))
 
+        @once
         def compiled(dtype):
-            if dtype not in loops:
-                computed = types.float64 if dtype == np.float64 else types.float32
-                elements = [types.float64 if name in scalars else computed for name in names]
-                if dtype == np.float16:
-                    elements[0] = types.uint16
-                loops[dtype] = c_function(types.void(*map(types.CPointer, elements), types.intp), loop)
-                if not kernel.at_once:
-                    share, _, to_parts = _shares()
-                    table[_SHARE // 8 : _SHARE // 8 + 3] = share.address, *to_parts
-                    kernel.at_once = python_function(_at_once, table)
-                table[_LOOPS // 8 + _DTYPES.index(dtype)] = loops[dtype].address
-            return loops[dtype].address
+            computed = types.float64 if dtype == np.float64 else types.float32
+            elements = [types.float64 if name in scalars else computed for name in names]
+            if dtype == np.float16:
+                elements[0] = types.uint16
+            function = c_function(types.void(*map(types.CPointer, elements), types.intp), loop)
+            share, _, to_parts = _shares()
+            table[_SHARE // 8 : _SHARE // 8 + 3] = share.address, *to_parts
+            table[_LOOPS // 8 + _DTYPES.index(dtype)] = function.address
+            kernel.at_once = kernel.at_once or python_function(_at_once, table)
+            return function
 
         @functools.wraps(loop)
         def kernel(*args):
             if kernel.at_once and kernel.at_once(*args):
                 return
-            loop, n = compiled(args[0].dtype), args[0].size
+            loop, n = compiled(args[0].dtype).address, args[0].size
             if kernel.at_once(*args):
                 return
             arrays = [np.float64([a]) if name in scalars else a.ravel() for name, a in zip(names, args, strict=True)]
@@ -235,7 +234,7 @@ def _part(firsts, counts, _steps, work):
         )  # fmt: skip
 
 
-@functools.cache
+@once
 def _shares():
     """Both compiled, and the arguments by which the first finds the second."""
     share = c_function(types.void(*[types.intp] * 14), _share)

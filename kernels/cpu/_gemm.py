@@ -10,14 +10,12 @@ depends on the depth, and of the last columns on how many they fill of a vector:
 more a share) and the columns (by multiples of a vector) among threads, the result is the same, bit for bit.
 """
 
-import functools
-
 import numpy as np
 from numba import types
 
 from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._elementwise import in_vectors
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._math import sigmoid
 from ._memory import copy_bytes, load, store
 from ._row_tile import HAS_ROW_TILE, row_product
@@ -369,8 +367,8 @@ _DOTS_BYTES = VECTORS.bytes // 4 * (DOTS_TO + 2 * _ALIGNMENT // 4)
 SCRATCH_BYTES = TURNED_BYTES + BLOCK_B_BYTES + _BLOCK_A_BYTES + _DOTS_BYTES + 2 * _ALIGNMENT
 
 
-@functools.cache
+@once
 def compiled_product(dtype):
-    """`_product` compiled for a dtype; its ``address`` is what kernels call. (Cached: it must outlive its callers.)"""
+    """`_product` compiled for a dtype; its ``address`` is what kernels call."""
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     return c_function(types.void(*[types.intp] * 15, real), _product)

@@ -8,8 +8,6 @@ k: channels and taps) and the gradient for the weights (a: the image, channels o
 stride, padding and dilation. Otherwise as in _tile.py.
 """
 
-import functools
-
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -18,7 +16,7 @@ from numba.extending import intrinsic
 
 from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS
 from ._ir import I64, Vector, element_of, never_unroll, new_function, opaque
-from ._jit import c_function
+from ._jit import c_function, once
 from ._simd import VECTORS
 
 _ROWS_PER_BASE = 5
@@ -182,9 +180,9 @@ def _tile_over_pixels(rows, vectors, depth, a, b, terms, c, c_row, start, pixels
     _choose_over_pixels(rows, vectors, depth, a, b, terms, c, c_row, start, pixels, floor)
 
 
-@functools.cache
+@once
 def compiled_image_tile(dtype, over_pixels=False):
-    """A tile compiled for a dtype; its ``address`` is what kernels call. (Cached: it must outlive its callers.)"""
+    """A tile compiled for a dtype; its ``address`` is what kernels call."""
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     if over_pixels:
         return c_function(types.void(*[types.intp] * 10, real), _tile_over_pixels)

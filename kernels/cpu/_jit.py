@@ -8,6 +8,7 @@ import types
 
 import numpy as np
 from numba.core import sigutils
+from numba.core.compiler_lock import global_compiler_lock
 
 from . import _operators  # noqa: F401
 from ._cache import KernelCache, cache_dir
@@ -35,17 +36,36 @@ def entry(function, **options):
     return kernel
 
 
-def c_function(signature, function, **options):
-    """Compile `function` now, with our cache, to be called by its ``address`` from other kernels.
+def c_function(signature, function):
+    """Compile `function` now, with our cache, to be called by its ``address`` from other kernels. See `once`.
 
     What `jit` makes is compiled again for each kernel that calls it; this is compiled once.
     """
     args, result = sigutils.normalize_signature(signature)
-    kernel = CKernel(function, (args, result), {**_OPTIONS, **options})
+    kernel = CKernel(function, (args, result), _OPTIONS)
     if cache_dir() is not None:
         kernel._cache = KernelCache(function)
     kernel.compile()
     return kernel
+
+
+def once(make):
+    """`make`, called once with the same arguments: what it returns, others may know by its address for ever.
+
+    Threads that come meanwhile wait. (With `functools.cache` each would make one, and all but the last be freed.) They
+    wait for Numba's own lock, which those hold who compile: with two locks, two threads could wait for each other.
+    """
+    made = {}
+
+    @functools.wraps(make)
+    def made_once(*args):
+        if args not in made:
+            with global_compiler_lock:
+                if args not in made:
+                    made[args] = make(*args)
+        return made[args]
+
+    return made_once
 
 
 def parallel_twin(function):

@@ -24,7 +24,7 @@ from ._gemm import (
     compiled_product,
     scratch_bytes,
 )
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._math import exp
 from ._memory import address, call, keep, load, one_element, store
 from ._objects import (
@@ -235,9 +235,9 @@ class _Functions:
         return (n, m, col, row) if transpose else (m, n, row, col)
 
 
-@functools.cache
+@once
 def functions_for(dtype):
-    """See `_Functions`; they must outlive all who know their addresses."""
+    """See `_Functions`."""
     return _Functions(dtype)
 
 
@@ -298,8 +298,8 @@ _FORM, _OF_FLOAT32, _OF_FLOAT64 = range(OWN, OWN + 24, 8)
 @jit
 def _is_operand(table, obj, dtype):
     """Whether it is a matrix whose rows or columns follow each other without gaps."""
-    flags = read(obj, FLAGS)
-    return is_plain(table, obj, dtype, ALIGNED) and ndim(obj) == 2 and flags & (CONTIGUOUS | BY_COLUMNS) != 0
+    is_matrix = is_plain(table, obj, dtype, ALIGNED) and ndim(obj) == 2
+    return is_matrix and read(obj, FLAGS) & (CONTIGUOUS | BY_COLUMNS) != 0
 
 
 @jit

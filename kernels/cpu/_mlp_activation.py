@@ -3,13 +3,11 @@
 C functions, as the passes ask for them in several places, and would have them compiled for each.
 """
 
-import functools
-
 from numba import types
 
 from ._dtype import itemsize, zero_of
 from ._elementwise import in_vectors
-from ._jit import c_function
+from ._jit import c_function, once
 from ._math import sigmoid, tanh
 from ._memory import load, store
 from ._mlp_plan import RELU, SIGMOID, TANH
@@ -52,16 +50,16 @@ def _gradient(kind, g, g_row, y, y_row, rows, columns, one):
 _REAL = {"f": types.float32, "d": types.float64}
 
 
-@functools.cache
+@once
 def compiled_activate(dtype):
-    """The function at whose ``address`` y = act(y) is computed. (Cached: it must outlive its callers.)
+    """The function at whose ``address`` y = act(y) is computed.
 
     One address: a loop that might write what it reads later is not vectorised.
     """
     return c_function(types.void(*[types.intp] * 5, _REAL[dtype]), _activate)
 
 
-@functools.cache
+@once
 def compiled_activation_gradient(dtype):
-    """The function at whose ``address`` g = g · act'(x), of y = act(x), is computed. (Cached: as above.)"""
+    """The function at whose ``address`` g = g · act'(x), of y = act(x), is computed."""
     return c_function(types.void(*[types.intp] * 7, _REAL[dtype]), _gradient)

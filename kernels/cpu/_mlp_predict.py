@@ -1,12 +1,10 @@
 """Prediction of one share of a batch's rows, a few at a time."""
 
-import functools
-
 import numpy as np
 from numba import carray, types
 
 from ._dtype import itemsize, one_of
-from ._jit import c_function
+from ._jit import c_function, once
 from ._memory import address
 from ._mlp_plan import IN, OUT, PREDICT_ROWS, WIDTH, WORK, WORK_BYTES, parts_of, scratch_of, share
 from ._mlp_rows import stage_forward
@@ -35,11 +33,11 @@ def _predict_pass(table, length, x, n, probabilities, part, parts, out):
             softmax_rows(scores[i0:i1], scores[i0:i1])
 
 
-@functools.cache
+@once
 def compiled_predict_pass(dtype):
     """The function at whose ``address`` the scores of one share of a batch's rows are computed, or their softmax.
 
-    table and its length; x, out: addresses. (Cached: it must outlive its callers.)
+    table and its length; x, out: addresses.
     """
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     signature = types.void(types.CPointer(types.int64), *[types.intp] * 6, types.CPointer(real))

@@ -8,14 +8,12 @@ wrote reaches another as slowly as from memory. So there are parallel regions of
     half each: there the weights stay, and the x that their gradient needs, from stop to stop and step to step.
 """
 
-import functools
-
 import numpy as np
 from numba import types
 
 from ._dtype import itemsize, lanes, one_of
 from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, PACK_B_ROWS, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._matrices import MIN_ROWS, grid, share_of
 from ._memory import call, copy_bytes, load, prefetch, store
 from ._mlp_loss import cross_entropy, squared_error
@@ -145,12 +143,12 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
             call(head[GRADIENT], act, gs + at, classes, ys + at, classes, rows, classes, one)
 
 
-@functools.cache
+@once
 def compiled_rows_pass(dtype):
     """The function at whose ``address`` the stops from `begin` to `end` of one share of a batch are done.
 
     table and its length; x, t, t_rows, order: addresses, 0 where there is no such array; the batch: `n` rows, the
-    `first` and those after it; scale: of the sum of their losses. (Cached: it must outlive its callers.)
+    `first` and those after it; scale: of the sum of their losses.
     """
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 12, real), _rows_pass)

@@ -6,15 +6,13 @@ by unit, each a row with the batch's samples, filled up to whole vectors with ze
     dW[k, j] = x_k · g_j                     db_j = 1 · g_j                            of rows: sums over the samples
 """
 
-import functools
-
 import numpy as np
 from numba import types
 
 from ._dtype import itemsize, lanes, one_of, zero_of
 from ._elementwise import in_vectors
 from ._gemm import _round_up
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._lanes import (
     add,
     all_lanes,
@@ -256,13 +254,13 @@ def _small_step(table, length, x, t, t_rows, order, first, n, numbers, max_norm,
                 )  # fmt: skip
 
 
-@functools.cache
+@once
 def compiled_small_step(dtype):
     """The function at whose ``address`` one step is done, on the calling thread.
 
     table and its length; x, t, t_rows, order, numbers: addresses, 0 where there is no such array, or for no update; the
     batch: `n` rows, the `first` and those after it; max_norm: of all gradients together, 0.0 for no clipping; scale: of
-    the sum of their losses. (Cached: it must outlive its callers.)
+    the sum of their losses.
     """
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 8, types.float64, real), _small_step)

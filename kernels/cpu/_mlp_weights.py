@@ -1,13 +1,11 @@
 """The second pass of a training step, over a share of the weights: dW, db, and the update."""
 
-import functools
-
 import numpy as np
 from numba import types
 
 from ._dtype import itemsize, lanes, one_of
 from ._gemm import STORE
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._matrices import MIN_ROWS
 from ._memory import call, one_element, store
 from ._mlp_plan import (
@@ -111,13 +109,13 @@ def _weights_pass(table, length, x, order, squares, n, part, parts, differentiat
         before += stage[IN] * cost
 
 
-@functools.cache
+@once
 def compiled_weights_pass(dtype):
     """The function at whose ``address`` one share of the weights is differentiated and updated.
 
     table and its length; x, order, squares, numbers: addresses. With clipping it is called twice: to differentiate,
     which leaves the squares of the gradients; and, when their sum is known, to update with the gradients scaled by
-    `rate`. numbers: 0 for no update. (Cached: it must outlive its callers.)
+    `rate`. numbers: 0 for no update.
     """
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 10, real), _weights_pass)

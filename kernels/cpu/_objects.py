@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._ir import I64
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._memory import store
 from ._threads import claim_threads, release_threads
 
@@ -194,7 +194,7 @@ class _MethodDef(ctypes.Structure):
     )
 
 
-@functools.cache
+@once
 def _method(function):
     compiled = c_function(types.intp(types.intp, types.intp, types.intp), function)
     return compiled, _MethodDef(b"at_once", compiled.address, 0x80, None)  # METH_FASTCALL

@@ -8,12 +8,10 @@ something is not as it should be, among it the loss, if it is not finite: dx the
 same for the kernel itself, compiled when needed.
 """
 
-import functools
-
 import numpy as np
 from numba import types
 
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._memory import call, load
 from ._objects import (
     CONTIGUOUS_ALIGNED,
@@ -58,7 +56,7 @@ def small_loss(loop, at_most, indices=False):
     def decorate(kernel):
         table = table_of(at_most, indices, *[0] * (1 + len(_DTYPES)))
 
-        @functools.cache
+        @once
         def compiled(dtype):
             x = types.CPointer(types.float64 if dtype == np.float64 else types.float32)
             t = types.CPointer(types.intp) if indices else x

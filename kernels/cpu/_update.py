@@ -3,14 +3,13 @@
 A piece at a time, which stays in the cache: clip the gradient, weight decay, the rule.
 """
 
-import functools
 import math
 
 import numpy as np
 from numba import types
 
 from ._dtype import itemsize, one_of, smallest_normal_of, zero_of
-from ._jit import c_function, jit
+from ._jit import c_function, jit, once
 from ._memory import call, load, store
 
 PIECE = 4096  # elements
@@ -89,13 +88,13 @@ def update_small(update, rule, param, row, step, grad, first, second, rows, colu
         call(rule, rows * columns, param, grad, first, second, numbers + _OF_RULE * itemsize(one))
 
 
-@functools.cache
+@once
 def compiled_update(dtype):
     """The function at whose ``address`` kernels update a matrix of parameters.
 
     rule: address, see optimizer.py. param, grad, first, second: addresses of a parameter whose rows are `row` apart and
     columns `step`, its gradient and state, whose rows follow each other without gaps. rate: for the gradients, see
-    `clipping_rate`. numbers: address. scratch: memory for 2 · PIECE elements. (Cached: it must outlive its callers.)
+    `clipping_rate`. numbers: address. scratch: memory for 2 · PIECE elements.
     """
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     return c_function(types.void(*[types.intp] * 9, real, types.intp, types.intp), _update)

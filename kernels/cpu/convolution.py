@@ -19,7 +19,7 @@ from . import _convolve, _convolve_planes, _convolve_weights, _convolve_winograd
 from ._gemm import _round_up
 from ._image_plan import PIXEL_ROWS, TASK, WEIGHTS_TASK, Task, WeightsTask, backward_plan, forward_plan, weights_plan
 from ._image_tile import compiled_image_tile
-from ._jit import c_function, entry
+from ._jit import c_function, entry, once
 from ._memory import address
 from ._parts import in_parts
 from ._simd import VECTORS
@@ -58,9 +58,9 @@ def _prepared(passes, task, record, elements, dtype, kept):
     return _Prepared(*(_compiled(f, record, dtype).address for f in passes), numbers, memory, kept)
 
 
-@functools.cache
+@once
 def _compiled(function, record, dtype):
-    """A pass over tasks that are such records; `one` is a 1 of the dtype. (Cached: it must outlive its callers.)"""
+    """A pass over tasks that are such records; `one` is a 1 of the dtype."""
     real = {"f": types.float32, "d": types.float64}[dtype]
     return c_function(types.void(types.CPointer(from_dtype(record)), types.intp, types.intp, real), function)
 
@@ -126,7 +126,7 @@ def _winograd_task(relu, turned, dtype, image_size, W_shape, pad, out_size):
     task = WinogradTask(
         *[0] * 7,
         plan=plan,
-        tile=compiled_image_tile(dtype, over_pixels=True).address,
+        tile=compiled_image_tile(dtype, True).address,
         relu=int(relu),
         has_bias=int(not turned),
         terms=terms.ctypes.data,

@@ -9,7 +9,6 @@ its own to the gradients (_mlp_small.py). The network is a table of numbers (_ml
 see softmax_with_loss.py and mean_squared_error.py.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from numba import carray, types
 from ._amx import compiled_amx_product, pays
 from ._dtype import itemsize, one_of
 from ._gemm import SCRATCH_BYTES, compiled_product
-from ._jit import c_function, entry
+from ._jit import c_function, entry, once
 from ._math import in_dtype_of
 from ._matrices import MIN_ROWS
 from ._memory import address, call, load
@@ -172,7 +171,7 @@ def _train(
     head[DONE] = batches
 
 
-@functools.cache
+@once
 def _compiled_train(dtype):
     real, doubles = types.float32 if dtype == "f" else types.float64, types.CPointer(types.float64)
     count = types.intp
@@ -197,7 +196,7 @@ def _predict(pointer, length, x, n, probabilities, out, threads):
     in_parts(threads, parts, predict_pass, (table, length, x, n, probabilities), (parts, out))
 
 
-@functools.cache
+@once
 def _compiled_predict():
     launch_threads()
     return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 6), _predict)

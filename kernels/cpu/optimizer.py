@@ -5,7 +5,6 @@ Rules give just the bits of NumPy, however work is shared out. Each is compiled 
 in the compiled step, for some thousand elements at a time: see _update.py.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 from numba import carray, types
 
 from ._dtype import itemsize, least_state_of, smallest_root_of, zero_of
-from ._jit import c_function, entry, jit
+from ._jit import c_function, entry, jit, once
 from ._memory import address, call, store
 from ._parts import in_parts
 from ._reduce import sum_of_squares
@@ -92,9 +91,9 @@ def _adam(count, param, grad, m, v, numbers):
 _RULES = {f.__name__[1:]: f for f in (_sgd, _momentum, _nesterov, _adagrad, _rmsprop, _adam)}
 
 
-@functools.cache
+@once
 def compiled_rule(name, dtype):
-    """A rule compiled for a dtype; its ``address`` is what kernels call. (Cached: it must outlive its callers.)"""
+    """A rule compiled for a dtype; its ``address`` is what kernels call."""
     pointer = types.CPointer({"f": types.float32, "d": types.float64}[np.dtype(dtype).char])
     return c_function(types.void(types.intp, *[pointer] * 5), _RULES[name])
 
@@ -157,9 +156,9 @@ def _update_share(update, rule, table, params, numbers, squares, scratch, scratc
         store(squares, share, square)
 
 
-@functools.cache
+@once
 def _compiled_share(dtype):
-    """`_update_share` compiled; its ``address`` is what `_update` calls. (Cached: it must outlive its callers.)"""
+    """`_update_share` compiled; its ``address`` is what `_update` calls."""
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
     launch_threads()
     intp, table = types.intp, types.CPointer(types.int64)

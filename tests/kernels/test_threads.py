@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from numpy.testing import assert_array_equal
 
 import fastnn
 from fastnn.kernels import cpu
-from fastnn.kernels.cpu import _threads
+from fastnn.kernels.cpu import _elementwise, _threads
+from fastnn.kernels.cpu._jit import c_function
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 needs_two = pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread only")
@@ -75,6 +77,22 @@ def test_concurrent_calls_give_the_serial_result(rng):
     with ThreadPoolExecutor(8) as pool:
         for result, wanted in zip(pool.map(sigmoid, arrays * 20), expected * 20, strict=True):
             assert_array_equal(result, wanted)
+
+
+def test_threads_that_are_first_at_once_compile_once(monkeypatch):
+    """Else all but the last would be freed, and other kernels have their addresses."""
+    compiled, loop = [], cpu.relu_forward.__wrapped__
+
+    def slowly(signature, function):
+        compiled.append(function)
+        time.sleep(0.05)
+        return c_function(signature, function)
+
+    monkeypatch.setattr(_elementwise, "c_function", slowly)
+    kernel = _elementwise.elementwise(parallel_above=1000)(loop)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: kernel(np.ones(3), np.empty(3)), range(8)))
+    assert compiled.count(loop) == 1
 
 
 SCRIPT = """
