@@ -1,11 +1,4 @@
-"""From arrays to the matrix product of _gemm.py: strides, scratch memory, threads.
-
-    @product(BIAS)
-    def affine_forward(x, W, b, out): ...
-
-makes a kernel: with arrays as layers have them it goes past Numba's dispatcher, see _objects.py for ``kernel.at_once``;
-operands of other strides, and outputs whose rows lie any distance apart, take some microseconds more.
-"""
+"""From arrays to the matrix product of _gemm.py: strides, scratch memory, threads. _product.py makes kernels of it."""
 
 import functools
 
@@ -27,43 +20,13 @@ from ._gemm import (
 from ._jit import c_function, jit, once
 from ._math import exp
 from ._memory import address, call, keep, load, one_element, store
-from ._objects import (
-    ALIGNED,
-    BY_COLUMNS,
-    CONTIGUOUS,
-    CONTIGUOUS_ALIGNED,
-    DATA,
-    DESCR,
-    ERROR,
-    FLAGS,
-    FLOAT32,
-    FLOAT64,
-    NDARRAY,
-    NO,
-    OWN,
-    SHAPE,
-    TYPE,
-    WRITEABLE,
-    YES,
-    answer,
-    enter_python,
-    give_threads_back,
-    is_plain,
-    leave_python,
-    ndim,
-    python_function,
-    read,
-    same_shape,
-    table_of,
-    threads_claimed,
-)
 from ._parts import in_parts
 from ._threads import launch_threads, on_threads
 
 # What is multiplied: the ending in the low bits, and
 TRANSPOSE_A, TRANSPOSE_B, COLUMN_SUMS = 16, 32, 64  # COLUMN_SUMS: v = the sums of the columns of B
-_BY_AMX = 128
-_ENDING = 15
+BY_AMX = 128
+ENDING = 15
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
@@ -172,9 +135,9 @@ def _share_out(threads, parts, function, before, alpha):
 
 def _multiply(functions, form, threads, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, v, alpha):
     """C = ending(A · B), all by their addresses, by so many threads. functions: see `_Functions`."""
-    ending, amx = form & _ENDING, load(functions, _AMX, 0) if form & _BY_AMX else 0
+    ending, amx = form & ENDING, load(functions, AMX, 0) if form & BY_AMX else 0
     v_row = n if ending in (RELU_GRADIENT, SIGMOID_GRADIENT) else 0
-    halves = 2 if _by_halves(form & ~_BY_AMX, m, n, depth) else 1
+    halves = 2 if _by_halves(form & ~BY_AMX, m, n, depth) else 1
     second = np.empty(m * n * itemsize(alpha) if halves == 2 else 0, np.uint8)
     unit = 2 * lanes(alpha) if depth >= _COLUMNS_FROM else n
     row_parts, column_parts = grid(m, n, unit, max(1, threads // halves))
@@ -191,8 +154,8 @@ def _multiply(functions, form, threads, m, n, depth, a, a_row, a_col, b, b_row, 
     keep(second)
 
 
-_PART, _ADD_HALF, _PRODUCT, _MULTIPLY, _AMX = range(5)
-_UNKNOWN, _NONE = 0, 1  # in place of the address of a product by AMX
+_PART, _ADD_HALF, _PRODUCT, MULTIPLY, AMX = range(5)
+UNKNOWN, NONE = 0, 1  # in place of the address of a product by AMX
 
 
 class _Functions:
@@ -209,15 +172,15 @@ class _Functions:
         )
         self._compiled = part, add_half, compiled_product(dtype.char), multiply
         self.dtype = dtype
-        self.addresses = np.array([*(compiled.address for compiled in self._compiled), _UNKNOWN], np.intp)
+        self.addresses = np.array([*(compiled.address for compiled in self._compiled), UNKNOWN], np.intp)
         self._multiply = functools.partial(multiply.ctypes, self.addresses.ctypes.data)
 
     @functools.cached_property
     def by_amx(self):
-        """_BY_AMX, where there is such a product."""
+        """BY_AMX, where there is such a product."""
         product = compiled_amx_product(self.dtype.char)
-        self.addresses[_AMX] = _NONE if product is None else product.address
-        return 0 if product is None else _BY_AMX
+        self.addresses[AMX] = NONE if product is None else product.address
+        return 0 if product is None else BY_AMX
 
     def multiply(self, a, b, v, c, form, threads):
         """c = ending(a · b), each transposed before if `form` says so."""
@@ -262,114 +225,3 @@ def multiply(a, b, v, c, form):
     if is_plain and pays(m, n, depth):
         form |= functions.by_amx
     on_threads(functools.partial(functions.multiply, a, b, v, c, form))
-
-
-def product(form):
-    """Make a kernel of (a, b, v, c), of (a, b, c) where `form` needs no v, or of (a, b, c, v) with sums of columns."""
-
-    def decorate(function):
-        table = table_of(form, 0, 0)
-
-        @functools.wraps(function)
-        def kernel(*args):
-            if kernel.at_once and kernel.at_once(*args):
-                return
-            a, b, v, c = _in_order(form, *args)
-            functions = functions_for(a.dtype)
-            table[(_OF_FLOAT32 if a.dtype.char == "f" else _OF_FLOAT64) // 8] = functions.addresses.ctypes.data
-            kernel.at_once = kernel.at_once or python_function(_at_once, table)
-            multiply(a, b, None if v is None else v.ravel(), c, form)
-
-        kernel.at_once = None
-        return kernel
-
-    return decorate
-
-
-def _in_order(form, a, b, *others):
-    if form & COLUMN_SUMS:
-        return a, b, *others[::-1]
-    return a, b, *[None] * (2 - len(others)), *others
-
-
-_FORM, _OF_FLOAT32, _OF_FLOAT64 = range(OWN, OWN + 24, 8)
-
-
-@jit
-def _is_operand(table, obj, dtype):
-    """Whether it is a matrix whose rows or columns follow each other without gaps."""
-    is_matrix = is_plain(table, obj, dtype, ALIGNED) and ndim(obj) == 2
-    return is_matrix and read(obj, FLAGS) & (CONTIGUOUS | BY_COLUMNS) != 0
-
-
-@jit
-def _axes(obj, transpose):
-    """(rows, columns, row stride, column stride) of an operand."""
-    m, n = read(read(obj, SHAPE), 0), read(read(obj, SHAPE), 8)
-    row, col = (n, 1) if read(obj, FLAGS) & CONTIGUOUS else (1, m)
-    return (n, m, col, row) if transpose else (m, n, row, col)
-
-
-@jit
-def _is_vector(table, obj, dtype, size):
-    return is_plain(table, obj, dtype, CONTIGUOUS_ALIGNED) and ndim(obj) == 1 and read(read(obj, SHAPE), 0) == size
-
-
-@jit
-def _work(table, args, count):
-    """Do what is asked if all is as it should be; whether it was done, or there was an exception."""
-    form, a, b, c = read(table, _FORM), read(args, 0), read(args, 8), read(args, 8 * (count - 1))
-    ending, has_sums = form & _ENDING, form & COLUMN_SUMS != 0
-    has_v = ending != STORE or has_sums
-    if count != (4 if has_v else 3) or read(a, TYPE) != read(table, NDARRAY):
-        return NO
-    v, dtype, functions = read(args, 16), read(a, DESCR), 0
-    if has_sums:
-        v, c = c, v
-    if dtype == read(table, FLOAT32):
-        functions = read(table, _OF_FLOAT32)
-    elif dtype == read(table, FLOAT64):
-        functions = read(table, _OF_FLOAT64)
-    # Of x and dout layers keep what they were given: it must be as kernels of all kinds take it.
-    kept = CONTIGUOUS_ALIGNED | WRITEABLE
-    if functions == 0 or not (is_plain(table, a, dtype, kept) and ndim(a) == 2 and _is_operand(table, b, dtype)):
-        return NO
-    m, depth, a_row, a_col = _axes(a, form & TRANSPOSE_A)
-    b_depth, n, b_row, b_col = _axes(b, form & TRANSPOSE_B)
-    work = m * n * depth
-    if b_depth != depth or work == 0 or not (is_plain(table, c, dtype, kept) and ndim(c) == 2):
-        return NO
-    if read(read(c, SHAPE), 0) != m or read(read(c, SHAPE), 8) != n:
-        return NO
-    if has_v:
-        if ending in (RELU_GRADIENT, SIGMOID_GRADIENT):
-            if not (is_plain(table, v, dtype, CONTIGUOUS_ALIGNED) and same_shape(v, c)):
-                return NO
-        elif not (_is_vector(table, v, dtype, n) and (not has_sums or read(v, FLAGS) & WRITEABLE)):
-            return NO
-    is_large, threads, python = work > PARALLEL_ABOVE, 1, 0
-    if is_large and pays(m, n, depth):
-        if load(functions, _AMX, 0) == _UNKNOWN:
-            return NO
-        form |= _BY_AMX if load(functions, _AMX, 0) != _NONE else 0
-    a_0, b_0, c_0, v_0 = read(a, DATA), read(b, DATA), read(c, DATA), read(v, DATA) if has_v else 0
-    if is_large:
-        threads = threads_claimed(table)
-        if threads == 0:
-            return ERROR
-        python = leave_python()
-    arguments = functions, form, threads, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, n, v_0
-    if dtype == read(table, FLOAT32):
-        call(load(functions, _MULTIPLY, 0), *arguments, np.float32(1))
-    else:
-        call(load(functions, _MULTIPLY, 0), *arguments, np.float64(1))
-    if is_large:
-        enter_python(python)
-        give_threads_back(table, threads)
-    return YES
-
-
-def _at_once(table, args, count):
-    """What Python calls; see _objects.py."""
-    table = read(table, DATA)
-    return answer(table, _work(table, args, count))

@@ -10,7 +10,8 @@ Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py. Large float32 on some CPUs: _a
 """
 
 from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
-from ._matrices import COLUMN_SUMS, TRANSPOSE_A, TRANSPOSE_B, product
+from ._matrices import COLUMN_SUMS, TRANSPOSE_A, TRANSPOSE_B
+from ._product import product
 
 
 @product(BIAS)

@@ -8,7 +8,8 @@ Goto, van de Geijn, ACM TOMS 34 (2008): _gemm.py. Large float32 on some CPUs: _a
 """
 
 from ._gemm import STORE
-from ._matrices import TRANSPOSE_A, TRANSPOSE_B, product
+from ._matrices import TRANSPOSE_A, TRANSPOSE_B
+from ._product import product
 
 
 @product(STORE)
