@@ -87,14 +87,22 @@ class CompilableNetwork:
         dtypes = {a.dtype for a in (*params, *grads)}
         if len(dtypes) > 1:
             raise CannotCompile(f"{WHO}: parameters must be of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
+        if not all(is_plain(g) for g in grads):
+            raise CannotCompile(f"{WHO}: gradients must be contiguous and writeable")
         features = None
         for layer in self._products:
+            shapes, of_grads = [p.shape for p in layer.params], [g.shape for g in layer.grads]
+            if shapes != of_grads or any(shape != shapes[0][1:] for shape in shapes[1:]):
+                got = f"shapes {shapes} and {of_grads}"
+                raise CannotCompile(f"{WHO}: {type(layer).__name__} must have W, b and gradients that fit, got {got}")
             if features not in (None, layer.W.shape[0]):
                 raise CannotCompile(f"{WHO}: W of shape {layer.W.shape} follows a layer with {features} outputs")
             features = layer.W.shape[1]
         for i, p in enumerate(params):
             if not (is_plain(p) or (p.ndim == 2 and is_transposed(p))):
-                raise CannotCompile(f"{WHO}: a parameter of shape {p.shape} and strides {p.strides} is not contiguous")
+                raise CannotCompile(
+                    f"{WHO}: parameters must be contiguous and writeable, got one of shape {p.shape} that is not"
+                )
             if any(xp_of(p).may_share_memory(p, q) for q in params[:i]):
                 raise CannotCompile(f"{WHO}: parameters of shapes {p.shape} share memory")
         self.params, self.dtype = params, params[0].dtype

@@ -1,3 +1,4 @@
+import re
 import threading
 import types
 import weakref
@@ -316,6 +317,21 @@ def test_exchanged_parameters_are_noticed():
     assert_allclose(step(x, t), other.forward(x, t))
 
 
+@pytest.mark.parametrize("shapes", [[(7, 900), (9,)], [(7, 900), (900,)], [(7, 9), (2,)]])
+def test_exchanged_parameters_must_fit_each_other_and_their_gradients(shapes):
+    """Compiled code has only their addresses: it would write beyond the end of what is too small."""
+    x, t = batch()
+    model = net()
+    step, predict = fastnn.compile(model, SGD(0.1)), fastnn.compile(model)
+    step(x, t), predict(x)
+    model.layers["Affine1"].params[:] = map(np.ones, shapes)
+    message = f"Affine must have W, b and gradients that fit, got shapes {shapes} and [(7, 9), (9,)]"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        step(x, t)
+    with pytest.raises(TypeError, match=re.escape(message)):
+        predict(x)
+
+
 def test_prediction_follows_the_weights():
     x, _ = batch()
     model = net()
@@ -419,7 +435,7 @@ W = np.ones((3, 3))
         (make(MatMul(W), MatMul(W.T)), "fastnn.compile: parameters of shapes (3, 3) share memory"),
         (
             make(MatMul(np.ones((6, 6))[::2, ::2])),
-            "fastnn.compile: a parameter of shape (3, 3) and strides (96, 16) is not contiguous",
+            "fastnn.compile: parameters must be contiguous and writeable, got one of shape (3, 3) that is not",
         ),
     ],
 )

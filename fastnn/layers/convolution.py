@@ -124,6 +124,8 @@ class Convolution(Layer):
                 f"{f' in {self.groups} groups' if self.groups > 1 else ''}, got shape {x.shape}"
             )
         out_shape = len(x), len(W), *self._out_size(x.shape[2:])
+        if b.shape != W.shape[:1]:
+            raise ValueError(f"Convolution: b must have shape {W.shape[:1]} to fit W of shape {W.shape}, got {b.shape}")
         x, W, b = in_one_dtype(x, W, b)
         out = outputs.empty_like(x, out_shape)
         getattr(kernels_for(x, W), kernel)(x, W, b, self.stride, self.pad, self.dilation, out)

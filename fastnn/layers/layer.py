@@ -67,10 +67,13 @@ class Layer:
 
     def _write_grads(self, kernel: Callable[..., None], dtype: np.dtype[Any]) -> None:
         """kernel(*grads); where it computes in another dtype than theirs, into arrays that are copied from."""
-        for g in self.grads:
-            if g.dtype is not dtype:
-                break
-        else:  # nearly always
+        as_they_are = True
+        for p, g in zip(self.params, self.grads, strict=True):
+            if g.shape != p.shape:
+                who = type(self).__name__
+                raise ValueError(f"{who}: grads must have the shapes of params, got {g.shape} for {p.shape}")
+            as_they_are &= g.dtype is dtype
+        if as_they_are:  # nearly always
             kernel(*self.grads)
             return
         grads = [g if g.dtype is dtype else xp_of(g).empty(g.shape, dtype) for g in self.grads]

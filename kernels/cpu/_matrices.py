@@ -185,8 +185,11 @@ class _Functions:
     def multiply(self, a, b, v, c, form, threads):
         """c = ending(a · b), each transposed before if `form` says so."""
         m, depth, a_row, a_col = self._strides(a, form & TRANSPOSE_A)
-        _, n, b_row, b_col = self._strides(b, form & TRANSPOSE_B)
+        b_depth, n, b_row, b_col = self._strides(b, form & TRANSPOSE_B)
         _, _, c_row, _ = self._strides(c)
+        if b_depth != depth or c.shape != (m, n) or (v is not None and v.size not in (n, m * n)):
+            shapes = ", ".join(str(array.shape) for array in (a, b, v, c) if array is not None)
+            raise ValueError(f"fastnn: the shapes of a matrix product must fit each other, got {shapes}")
         a_0, b_0, c_0, v_0 = (0 if array is None else array.ctypes.data for array in (a, b, c, v))
         self._multiply(form, threads, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, c_row, v_0, 1)
 

@@ -156,6 +156,22 @@ def test_exchanging_a_weight():
         layer.W = np.ones((2, 3))
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_an_exchanged_parameter_must_fit(index, rng):
+    """Products have only addresses: they would read, or write, beyond the end of what is too small."""
+    layer, x = make("affine", 3, 2), rng.standard_normal((4, 3))
+    y = layer.forward(x)
+    others = [np.ones((3, 1000)), np.ones(1)]
+    layer.params[index] = others[index]
+    with pytest.raises(ValueError, match="the shapes of a matrix product must fit each other, got"):
+        layer.forward(x)
+    layer = make("affine", 3, 2)
+    layer.grads[index] = others[index]
+    layer.forward(x)
+    with pytest.raises(ValueError, match="Affine: grads must have the shapes of params, got"):
+        layer.backward(y)
+
+
 def test_transposed_weight_is_shared_not_copied():
     E = np.arange(6.0).reshape(2, 3)
     layer = MatMul(E.T)

@@ -180,6 +180,19 @@ def test_errors(call, error, message):
     assert str(caught.value) == message
 
 
+def test_an_exchanged_parameter_must_fit(rng):
+    layer, x = Convolution(rng.standard_normal((2, 1, 3, 3)), np.zeros(2)), rng.standard_normal((1, 1, 5, 5))
+    y = layer.forward(x)
+    layer.grads[0] = np.zeros((1, 1, 3, 3))
+    with pytest.raises(ValueError, match="Convolution: grads must have the shapes of params, got"):
+        layer.backward(y)
+    layer.params[1] = np.zeros(1)
+    with pytest.raises(
+        ValueError, match=r"Convolution: b must have shape \(2,\) to fit W of shape \(2, 1, 3, 3\), got"
+    ):
+        layer.forward(x)
+
+
 def test_gradient_of_another_shape():
     layer = Convolution(W, B)
     layer.forward(np.zeros((1, 2, 5, 5)))
