@@ -35,7 +35,7 @@ from ._transpose import transpose_full
 
 BREADTH = 2 * EDGE  # rows, and columns, that are computed at once
 BLOCK_STEPS = 16  # of depth, the longest sum of the unit's own; then it is added to C
-BLOCK_COLUMNS = 256  # of B: 800 KB
+BLOCK_COLUMNS, MOST_COLUMNS = 256, 1024  # of B: 800 KB, where blocks are that deep; of less deep blocks more
 PAYS_FROM = 96  # of columns and rows, see `pays`
 _TILE_BYTES = BLOCK_STEPS * STEP_BYTES
 _ALL = 1 << 31  # more than the bits of any number
@@ -43,8 +43,8 @@ _ALIGNMENT = 64
 
 # Scratch memory: two tiles of rows of A, the tiles of columns of B, both again for what is finite; the addresses of
 # those; a tile that is turned; and the sums of two by two tiles.
-_A_TILES, _B_TILES = 2, BLOCK_COLUMNS // EDGE
-_FINITE = (_A_TILES + _B_TILES) * _TILE_BYTES  # from a tile to that of what is finite
+_A_TILES, _B_TILES = 2, MOST_COLUMNS // EDGE
+_FINITE = (_A_TILES + BLOCK_COLUMNS // EDGE) * _TILE_BYTES  # from a tile to that of what is finite
 _SUMS = BREADTH * BREADTH * 4
 AMX_SCRATCH_BYTES = 2 * _FINITE + 8 * (_A_TILES + _B_TILES) + STEP_BYTES + _SUMS + 2 * _ALIGNMENT
 
@@ -72,21 +72,21 @@ def _split_step(to, turned, x, x_line, x_depth, lines, depth, as_b, limit, one):
 
 
 @jit
-def _split(to, finite_at, turned, x, x_line, x_depth, lines, depth, as_b, one):
+def _split(to, tile_bytes, finite_at, turned, x, x_line, x_depth, lines, depth, as_b, one):
     """Cut tiles of A's rows, or of B's columns, into parts; store where each one's finite numbers are found.
 
-    x_line, x_depth: elements from line to line, and along depth; one of them must be 1.
+    tile_bytes: from tile to tile. x_line, x_depth: elements from line to line, and along depth; one of them must be 1.
     """
     size, tiles, steps = itemsize(one), (lines + EDGE - 1) // EDGE, (depth + STEP - 1) // STEP
     for tile in range(tiles):
-        store(finite_at, tile, to + tile * _TILE_BYTES)
+        store(finite_at, tile, to + tile * tile_bytes)
     is_finite = True
     for limit in (_ALL, NOT_FINITE):
         for step in range(steps):
             for tile in range(tiles):  # one beside the other, as they lie in memory
-                to_step, finite = to + tile * _TILE_BYTES + step * STEP_BYTES, load(finite_at, tile, 0)
+                to_step, finite = to + tile * tile_bytes + step * STEP_BYTES, load(finite_at, tile, 0)
                 if limit == NOT_FINITE:
-                    if finite == to + tile * _TILE_BYTES:
+                    if finite == to + tile * tile_bytes:
                         continue
                     to_step += _FINITE
                 x_step, left = x + (tile * EDGE * x_line + step * STEP * x_depth) * size, lines - tile * EDGE
@@ -94,7 +94,7 @@ def _split(to, finite_at, turned, x, x_line, x_depth, lines, depth, as_b, one):
                     to_step, turned, x_step, x_line, x_depth, left, depth - step * STEP, as_b, limit, one
                 )
                 if limit == _ALL and largest >= NOT_FINITE:
-                    store(finite_at, tile, to + tile * _TILE_BYTES + _FINITE)
+                    store(finite_at, tile, to + tile * tile_bytes + _FINITE)
                     is_finite = False
         if is_finite:
             return
@@ -111,24 +111,27 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     configure()
     steps = (depth + STEP - 1) // STEP
     blocks = max(1, (steps + BLOCK_STEPS - 1) // BLOCK_STEPS)
+    deepest = max(1, (steps + blocks - 1) // blocks)
+    tile_bytes = deepest * STEP_BYTES
+    block_columns = min(BLOCK_COLUMNS * BLOCK_STEPS // deepest // BREADTH * BREADTH, MOST_COLUMNS)
     for block in range(blocks):
         k0, k1 = steps * block // blocks * STEP, min(depth, steps * (block + 1) // blocks * STEP)
-        for j0 in range(0, n, BLOCK_COLUMNS):
-            columns = min(BLOCK_COLUMNS, n - j0)
+        for j0 in range(0, n, block_columns):
+            columns = min(block_columns, n - j0)
             b_0 = b + (k0 * b_row + j0 * b_col) * size
-            _split(b_block, b_finite, turned, b_0, b_col, b_row, columns, k1 - k0, True, one)
+            _split(b_block, tile_bytes, b_finite, turned, b_0, b_col, b_row, columns, k1 - k0, True, one)
             for i0 in range(0, m, BREADTH):
                 rows, a_0 = min(BREADTH, m - i0), a + (i0 * a_row + k0 * a_col) * size
-                _split(a_block, a_finite, turned, a_0, a_row, a_col, rows, k1 - k0, False, one)
+                _split(a_block, tile_bytes, a_finite, turned, a_0, a_row, a_col, rows, k1 - k0, False, one)
                 for j in range(0, columns, BREADTH):
                     width, tile = min(BREADTH, columns - j), j // EDGE
                     c_ij = c + (i0 * c_row + j0 + j) * size
                     start, start_row = _start(ending if block == 0 else UPDATE, c_ij, c_row, v + (j0 + j) * size, one)
-                    b_j = b_block + tile * _TILE_BYTES
+                    b_j = b_block + tile * tile_bytes
                     multiply(
                         (rows + EDGE - 1) // EDGE, (width + EDGE - 1) // EDGE, (k1 - k0 + STEP - 1) // STEP,
-                        a_block, a_block + _TILE_BYTES, load(a_finite, 0, 0), load(a_finite, 1, 0),
-                        b_j, b_j + _TILE_BYTES, load(b_finite, tile, 0), load(b_finite, tile + 1, 0), sums,
+                        a_block, a_block + tile_bytes, load(a_finite, 0, 0), load(a_finite, 1, 0),
+                        b_j, b_j + tile_bytes, load(b_finite, tile, 0), load(b_finite, tile + 1, 0), sums,
                     )  # fmt: skip
                     finish(c_ij, c_row, sums, start, start_row, rows, width, _floor(ending, block == blocks - 1, one))
                 if block == blocks - 1 and ending >= BIAS_SIGMOID:

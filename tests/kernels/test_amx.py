@@ -35,6 +35,7 @@ layouts = st.sampled_from(["rows", "columns"])
 @example(70, 300, 1100, UPDATE, "rows", "rows", True, 0)
 @example(64, 256, 512, RELU_GRADIENT, "columns", "rows", True, 0)
 @example(32, 32, 513, SIGMOID_GRADIENT, "rows", "columns", False, 0)
+@example(40, 1100, 70, SIGMOID_GRADIENT, "columns", "rows", True, 0)
 def test_every_size_layout_and_ending(m, n, depth, ending, a_layout, b_layout, poison, seed):
     check(m, n, depth, "float32", ending, a_layout, b_layout, seed, poison, amx=True)
 
