@@ -34,7 +34,7 @@ class Progress:
 
 
 def generator_state(rng: Any) -> dict[str, Any]:
-    """The state of a Generator, a RandomState or the module `numpy.random`, as JSON takes it."""
+    """The state of a `random_source`, as JSON takes it."""
     state = rng.bit_generator.state if isinstance(rng, np.random.Generator) else rng.get_state(legacy=False)
     return _plain(state)
 

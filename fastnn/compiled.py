@@ -105,8 +105,12 @@ class CompiledStep(TrainingStep):
 
     def __init__(self, model: Any, optimizer: Optimizer, max_grad: float | None = None) -> None:
         super().__init__(optimizer, max_grad)
-        self._network = CompilableNetwork(model, optimizer)
+        self._model, self._network = model, CompilableNetwork(model, optimizer)
         self._ready = _Ready()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What it has prepared holds addresses: a copy prepares its own, of a copy of the model.
+        return compile, (self._model, self._optimizer, self._max_norm or None)
 
     def __call__(self, x: ArrayLike, t: ArrayLike) -> Any:
         """Forward, loss, backward and update for one batch.
@@ -292,8 +296,11 @@ class CompiledPrediction:
     """
 
     def __init__(self, model: Any) -> None:
-        self._network = CompilableNetwork(model, None)
+        self._model, self._network = model, CompilableNetwork(model, None)
         self._memory = _OfThread()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return compile, (self._model,)  # as of a step
 
     def __call__(self, x: ArrayLike, out: Array | None = None, probabilities: bool = False) -> Array:
         """Scores of the classes.

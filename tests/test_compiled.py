@@ -1,3 +1,5 @@
+import copy
+import pickle
 import re
 import threading
 import types
@@ -330,6 +332,22 @@ def test_exchanged_parameters_must_fit_each_other_and_their_gradients(shapes):
         step(x, t)
     with pytest.raises(TypeError, match=re.escape(message)):
         predict(x)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))])
+def test_a_copy_has_a_model_of_its_own(copied):
+    x, t = batch()
+    model, optimizer = net(), Adam(0.01)
+    step, predict = fastnn.compile(model, optimizer, max_grad=0.5), fastnn.compile(model)
+    step(x, t), predict(x)
+    other, step_copy, predict_copy = copied((model, step, predict))
+    before = [p.copy() for p in model.params]
+    losses = [step_copy(x, t) for _ in range(3)]
+    assert_array_equal(predict_copy(x), other.predict(x))
+    for p, kept in zip(model.params, before, strict=True):
+        assert_array_equal(p, kept)
+    assert_array_equal([step(x, t) for _ in range(3)], losses)
+    assert_array_equal(predict(x), predict_copy(x))
 
 
 def test_prediction_follows_the_weights():

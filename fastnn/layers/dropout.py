@@ -57,11 +57,11 @@ class Dropout(Layer):
             raise ValueError(f"Dropout: dropout_ratio must be in [0, 1), got {dropout_ratio!r}")
         self.dropout_ratio, self.inverted = float(dropout_ratio), inverted
         self.rng = random_source(rng, "Dropout")
-        self._draw = self.rng.integers if hasattr(self.rng, "integers") else self.rng.randint
 
     def next_seed(self) -> Any:
         """Draw what the next forward in training depends on."""
-        return int(self._draw(0, 2**63 - 1, dtype=np.int64))
+        draw = self.rng.integers if hasattr(self.rng, "integers") else self.rng.randint
+        return int(draw(0, 2**63 - 1, dtype=np.int64))
 
     def forward(self, x: ArrayLike, train_flg: bool = True) -> Array:
         """Drop, or in inference scale.

@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -52,6 +55,20 @@ def test_every_forward_draws_anew_and_a_seed_repeats_all():
     assert_array_equal(again.forward(x), first)
     assert_array_equal(again.forward(x), second)
     assert (Dropout(rng=4).forward(x) != first).any()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_draws_from_a_copy_of_its_source_but_for_numpys_global_one(copied):
+    x = np.ones(100)
+    layer = Dropout(rng=0)
+    other = copied(layer)
+    assert_array_equal(other.forward(x), layer.forward(x))
+    layer = Dropout()
+    other, state = copied(layer), np.random.get_state()
+    first = other.forward(x)
+    np.random.set_state(state)
+    assert_array_equal(layer.forward(x), first)
+    assert (other.forward(x) != first).any()
 
 
 def test_random_numbers_of_numpy():
