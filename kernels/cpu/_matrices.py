@@ -48,14 +48,17 @@ def share_of(length, unit, part, parts):
 
 @jit
 def grid(m, n, panel, threads):
-    """Divide C among threads into (parts of rows, parts of columns): the smallest shares, with what they read."""
+    """Divide C among threads into (parts of rows, parts of columns): the smallest shares, with what they read.
+
+    Where both are alike, by rows, as optimizers divide W: what another thread wrote comes slowly. Not where C is large.
+    """
     best, best_size = (1, 1), (m + _EDGE) * (n + panel + _EDGE)
     for row_parts in range(1, max(1, min(threads, m // MIN_ROWS)) + 1):
         column_parts = min(threads // row_parts, max(1, n // panel))
         rows = (m + row_parts - 1) // row_parts
         columns = min(n, ((n + panel - 1) // panel + column_parts - 1) // column_parts * panel)
         size = (rows + _EDGE) * (columns + _EDGE)
-        if size < best_size:
+        if size < best_size or (size == best_size and m * n < _LARGE_WEIGHTS):
             best, best_size = (row_parts, column_parts), size
     return best
 
