@@ -7,8 +7,10 @@ bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", AR
 float32 by multiply-adds; NaN and infinity come out as from these. But numbers below 2^-126, and the parts of others
 that are, count as 0: operands below 2^-102 lose digits.
 
-Blocks of B, and two tiles of rows of A at a time, are cut into parts in scratch memory. The order of a sum depends on
-the depth alone, so it is the same however callers divide the rows, and the columns by multiples of BREADTH.
+Blocks of B, and two tiles of rows of A at a time, are cut into parts in scratch memory: A's rows, where they are
+contiguous, while the unit is busy with the first columns. The order of a sum depends on the depth alone, and of the
+last columns on how many they fill of a tile, so it is the same however callers divide the rows, and the columns by
+multiples of BREADTH.
 """
 
 import numpy as np
@@ -16,37 +18,51 @@ from numba import types
 
 from ._amx_tile import (
     EDGE,
+    MOST_TILES,
     NOT_FINITE,
     STEP,
     STEP_BYTES,
     configure,
     finish,
     multiply,
+    multiply_rows,
     release,
     split_pairs,
     split_rows,
 )
 from ._dtype import itemsize
-from ._gemm import BIAS_SIGMOID, UPDATE, _activate, _floor, _round_up, _start
+from ._gemm import (
+    _ALIGNMENT,
+    _DOTS_BYTES,
+    BIAS_SIGMOID,
+    UPDATE,
+    _activate,
+    _dot_columns,
+    _floor,
+    _odd_lines,
+    _pack_columns,
+    _round_up,
+    _start,
+)
 from ._jit import c_function, jit, once
 from ._memory import load, store
 from ._simd import has_amx
+from ._tile import DOT_ROWS, dots
 from ._transpose import transpose_full
 
 BREADTH = 2 * EDGE  # rows, and columns, that are computed at once
 BLOCK_STEPS = 16  # of depth, the longest sum of the unit's own; then it is added to C
 BLOCK_COLUMNS, MOST_COLUMNS = 256, 1024  # of B: 800 KB, where blocks are that deep; of less deep blocks more
-PAYS_FROM = 96  # of columns and rows, see `pays`
+PAYS_FROM, ROWS_PAY_FROM = 96, 40  # of columns and rows, see `pays`
 _TILE_BYTES = BLOCK_STEPS * STEP_BYTES
 _ALL = 1 << 31  # more than the bits of any number
-_ALIGNMENT = 64
 
 # Scratch memory: two tiles of rows of A, the tiles of columns of B, both again for what is finite; the addresses of
-# those; a tile that is turned; and the sums of two by two tiles.
+# those; a tile that is turned; the sums of a few tiles; and columns for `dots`.
 _A_TILES, _B_TILES = 2, MOST_COLUMNS // EDGE
 _FINITE = (_A_TILES + BLOCK_COLUMNS // EDGE) * _TILE_BYTES  # from a tile to that of what is finite
-_SUMS = BREADTH * BREADTH * 4
-AMX_SCRATCH_BYTES = 2 * _FINITE + 8 * (_A_TILES + _B_TILES) + STEP_BYTES + _SUMS + 2 * _ALIGNMENT
+_SUMS = BREADTH * MOST_TILES * EDGE * 4
+AMX_SCRATCH_BYTES = 2 * _FINITE + 8 * (_A_TILES + _B_TILES) + STEP_BYTES + _SUMS + _DOTS_BYTES + 2 * _ALIGNMENT
 
 
 @jit
@@ -56,6 +72,15 @@ def pays(m, n, depth):
     All of it, not a thread's share: how work is divided must not change results.
     """
     return m * n >= PAYS_FROM * (m + n) and depth >= PAYS_FROM
+
+
+@jit
+def pays_in_rows(m, n, depth):
+    """The same where threads share out the rows of A alone, which are contiguous, in shares of hundreds.
+
+    Such rows are cut while others are multiplied.
+    """
+    return m * n >= ROWS_PAY_FROM * (m + n) and depth >= PAYS_FROM
 
 
 @jit
@@ -108,6 +133,10 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     b_finite = a_finite + 8 * _A_TILES
     turned = _round_up(b_finite + 8 * _B_TILES, _ALIGNMENT)
     sums = turned + STEP_BYTES
+    packed, packed_row = sums + _SUMS, _odd_lines(depth, _ALIGNMENT // size)
+    left = _dot_columns(m, n, depth, a_col, one)
+    if left > 0:
+        _pack_columns(packed, packed_row, b + (n - left) * b_col * size, b_row, b_col, depth, left, one)
     configure()
     steps = (depth + STEP - 1) // STEP
     blocks = max(1, (steps + BLOCK_STEPS - 1) // BLOCK_STEPS)
@@ -116,24 +145,50 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     block_columns = min(BLOCK_COLUMNS * BLOCK_STEPS // deepest // BREADTH * BREADTH, MOST_COLUMNS)
     for block in range(blocks):
         k0, k1 = steps * block // blocks * STEP, min(depth, steps * (block + 1) // blocks * STEP)
+        k_steps = (k1 - k0 + STEP - 1) // STEP
         for j0 in range(0, n, block_columns):
             columns = min(block_columns, n - j0)
-            b_0 = b + (k0 * b_row + j0 * b_col) * size
-            _split(b_block, tile_bytes, b_finite, turned, b_0, b_col, b_row, columns, k1 - k0, True, one)
+            tiled = min(columns, n - left - j0)
+            tiles = (tiled + EDGE - 1) // EDGE
+            b_0, floor = b + (k0 * b_row + j0 * b_col) * size, _floor(ending, block == blocks - 1, one)
+            _split(b_block, tile_bytes, b_finite, turned, b_0, b_col, b_row, tiled, k1 - k0, True, one)
             for i0 in range(0, m, BREADTH):
                 rows, a_0 = min(BREADTH, m - i0), a + (i0 * a_row + k0 * a_col) * size
-                _split(a_block, tile_bytes, a_finite, turned, a_0, a_row, a_col, rows, k1 - k0, False, one)
-                for j in range(0, columns, BREADTH):
-                    width, tile = min(BREADTH, columns - j), j // EDGE
-                    c_ij = c + (i0 * c_row + j0 + j) * size
-                    start, start_row = _start(ending if block == 0 else UPDATE, c_ij, c_row, v + (j0 + j) * size, one)
-                    b_j = b_block + tile * tile_bytes
+                of_block = ending if block == 0 else UPDATE
+                first = 0  # columns that are done while A is cut
+                if a_col == 1 and rows == BREADTH and tiles >= 2:
+                    width = 2 + tiles % 2
+                    largest = multiply_rows(
+                        width, k_steps, k1 - k0, a_0, a_row, a_block, a_block + tile_bytes,
+                        2 * STEP_BYTES if width < tiles else 0, turned, b_block, tile_bytes, sums,
+                    )  # fmt: skip
+                    if largest < NOT_FINITE:
+                        store(a_finite, 0, a_block)
+                        store(a_finite, 1, a_block + tile_bytes)
+                        first = min(tiled, width * EDGE)
+                        c_0 = c + (i0 * c_row + j0) * size
+                        start, start_row = _start(of_block, c_0, c_row, v + j0 * size, one)
+                        finish(c_0, c_row, sums, start, start_row, rows, first, floor)
+                if first == 0:
+                    _split(a_block, tile_bytes, a_finite, turned, a_0, a_row, a_col, rows, k1 - k0, False, one)
+                for j in range(first, tiled, BREADTH):
+                    width, tile = min(BREADTH, tiled - j), j // EDGE
+                    c_ij, b_j = c + (i0 * c_row + j0 + j) * size, b_block + tile * tile_bytes
+                    start, start_row = _start(of_block, c_ij, c_row, v + (j0 + j) * size, one)
                     multiply(
-                        (rows + EDGE - 1) // EDGE, (width + EDGE - 1) // EDGE, (k1 - k0 + STEP - 1) // STEP,
+                        (rows + EDGE - 1) // EDGE, (width + EDGE - 1) // EDGE, k_steps,
                         a_block, a_block + tile_bytes, load(a_finite, 0, 0), load(a_finite, 1, 0),
                         b_j, b_j + tile_bytes, load(b_finite, tile, 0), load(b_finite, tile + 1, 0), sums,
                     )  # fmt: skip
-                    finish(c_ij, c_row, sums, start, start_row, rows, width, _floor(ending, block == blocks - 1, one))
+                    finish(c_ij, c_row, sums, start, start_row, rows, width, floor)
+                if tiled < columns:  # last, when A is near
+                    c_j, packed_k = c + (i0 * c_row + j0 + tiled) * size, packed + k0 * size
+                    start, start_row = _start(of_block, c_j, c_row, v + (j0 + tiled) * size, one)
+                    for i in range(0, rows, DOT_ROWS):
+                        dots(
+                            left, rows - i, k1 - k0, a_0 + i * a_row * size, a_row, packed_k, packed_row,
+                            c_j + i * c_row * size, c_row, start + i * start_row * size, start_row, one, floor,
+                        )  # fmt: skip
                 if block == blocks - 1 and ending >= BIAS_SIGMOID:
                     at = (i0 * c_row + j0) * size
                     _activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, one)

@@ -31,7 +31,7 @@ _ACTIVATIONS = {None: NONE, "relu": RELU, "sigmoid": SIGMOID, "tanh": TANH}
 CROSS_ENTROPY, SQUARED_ERROR = range(2)
 _LOSSES = {"softmax_with_loss": CROSS_ENTROPY, "mean_squared_error": SQUARED_ERROR}
 
-PREDICT_ROWS = 224  # at a time: their activations stay in the second-level cache
+PREDICT_ROWS = 448  # at a time: their activations stay in the second-level cache
 LINE_BYTES = 64  # of a cache
 # Weights of a stage from which threads share out columns, and features of x from which they share out those (measured:
 # bench/RESULTS.md).

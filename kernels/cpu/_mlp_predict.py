@@ -3,10 +3,12 @@
 import numpy as np
 from numba import carray, types
 
+from ._amx import BREADTH, pays_in_rows
 from ._dtype import itemsize, one_of
+from ._gemm import _round_up
 from ._jit import c_function, once
 from ._memory import address
-from ._mlp_plan import IN, OUT, PREDICT_ROWS, WIDTH, WORK, WORK_BYTES, parts_of, scratch_of, share
+from ._mlp_plan import AMX, ENGINE, IN, OUT, PREDICT_ROWS, WIDTH, WORK, WORK_BYTES, parts_of, scratch_of, share
 from ._mlp_rows import stage_forward
 from .softmax import softmax_rows
 
@@ -19,15 +21,20 @@ def _predict_pass(table, length, x, n, probabilities, part, parts, out):
     size, scratch, buffer = itemsize(one), scratch_of(head, part), head[WORK] + part * head[WORK_BYTES]
     r0, r1 = share(n, part, parts), share(n, part + 1, parts)
     blocks = (r1 - r0 + PREDICT_ROWS - 1) // PREDICT_ROWS
+    i1 = r0
     for block in range(blocks):
-        i0, i1 = r0 + (r1 - r0) * block // blocks, r0 + (r1 - r0) * (block + 1) // blocks
+        # In whole tiles of the matrix unit.
+        i0, i1 = i1, min(r1, r0 + _round_up((r1 - r0) * (block + 1) // blocks, BREADTH))
         a, a_row = x + i0 * features * size, features
         for s in range(last + 1):
             stage = stages[s]
             y, y_row = buffer + s % 2 * half, stage[WIDTH]
             if s == last:
                 y = address(scores) + i0 * y_row * size
-            stage_forward(head, stage, min(n, PREDICT_ROWS), a, a_row, y, y_row, i1 - i0, 0, stage[OUT], scratch, one)
+            engine = head[ENGINE]
+            if head[AMX] != 0 and pays_in_rows(n, stage[OUT], stage[IN]):
+                engine = head[AMX]
+            stage_forward(head, stage, engine, a, a_row, y, y_row, i1 - i0, 0, stage[OUT], scratch, one)
             a, a_row = y, y_row
         if probabilities != 0:
             softmax_rows(scores[i0:i1], scores[i0:i1])

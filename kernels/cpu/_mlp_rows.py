@@ -124,7 +124,8 @@ def _rows_pass(table, length, x, t, t_rows, order, first, n, begin, end, part, r
                 _, _, a, a_row = half_of_x(stages, 0, x, order, gathered, n, one)
             j0, j1 = share_of(stage[OUT], 2 * lanes(one), column_part, column_parts)
             y = ys + (n * stage[BEFORE] + r0 * y_row) * size
-            stage_forward(head, stage, n, a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
+            engine = engine_for(head, n, stage[OUT], stage[IN])
+            stage_forward(head, stage, engine, a + r0 * a_row * size, a_row, y, y_row, rows, j0, j1, scratch, one)
         elif s > 0:
             stage, below = stages[s], stages[s - 1]
             g, g_row = gs + (n * stage[BEFORE] + r0 * stage[WIDTH]) * size, stage[WIDTH]
@@ -171,8 +172,8 @@ def _add(y, other, count, one):
 
 
 @jit
-def stage_forward(head, stage, n, x, x_row, y, y_row, rows, j0, j1, scratch, one):
-    """y = act(x · W + b) of some rows of n, in columns j0 to j1; in all, without W."""
+def stage_forward(head, stage, engine, x, x_row, y, y_row, rows, j0, j1, scratch, one):
+    """y = act(x · W + b) of some rows, in columns j0 to j1; in all, without W. engine: address of the product."""
     act, size, ending = stage[ACT], itemsize(one), STORE
     if stage[W_AT] == 0:
         for r in range(rows):
@@ -182,7 +183,6 @@ def stage_forward(head, stage, n, x, x_row, y, y_row, rows, j0, j1, scratch, one
     if stage[B_AT] != 0:
         ending = BIAS_RELU if act == RELU else BIAS_SIGMOID if act == SIGMOID else BIAS
     W, y_j = stage[W_AT] + j0 * stage[W_COL] * size, y + j0 * size
-    engine = engine_for(head, n, stage[OUT], stage[IN])
     call(
         engine, rows, j1 - j0, stage[IN], x, x_row, 1, W, stage[W_ROW], stage[W_COL],
         y_j, y_row, ending, stage[B_AT] + j0 * size, 0, scratch, one,

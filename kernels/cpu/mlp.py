@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from ._amx import compiled_amx_product, pays
+from ._amx import compiled_amx_product, pays, pays_in_rows
 from ._dtype import itemsize, one_of
 from ._gemm import SCRATCH_BYTES, compiled_product
 from ._jit import c_function, entry, once
@@ -95,7 +95,9 @@ def mlp_workspace(plan, batch_size, dtype):
         functions[ROWS_PASS] = compiled_rows_pass(dtype.char)
         functions[WEIGHTS_PASS] = compiled_weights_pass(dtype.char)
     samples = batch_size + (line if small_rows else 0)  # to fill up the last vector
-    table, memory = _memory(plan, functions, np.empty(per_sample * samples + line, dtype), batch_size)
+    sizes = [(batch_size, n, d) for d, n in stages[:, [IN, OUT]].tolist()]
+    multiplies_much = any(pays(m, n, d) or pays(m, d, n) or pays(d, n, m) for m, n, d in sizes)
+    table, memory = _memory(plan, functions, np.empty(per_sample * samples + line, dtype), multiplies_much)
     table[0, SMALL_ROWS] = small_rows
     at_once, kept = step_at_once(train, table, squares, dtype, alone_rows, batch_size)
     return Workspace(table, squares, (*memory, kept), at_once)
@@ -106,21 +108,22 @@ def mlp_predict_workspace(plan, dtype):
     dtype, widest = np.dtype(dtype), int(plan.table[1:, WIDTH].max())
     work = np.empty((numba.config.NUMBA_NUM_THREADS, 2 * PREDICT_ROWS * widest), dtype)
     functions = {ENGINE: compiled_product(dtype.char), PREDICT_PASS: compiled_predict_pass(dtype.char)}
-    table, memory = _memory(plan, functions, work, PREDICT_ROWS)
+    large = 1 << 20  # a batch as large as any
+    multiplies_much = any(pays_in_rows(large, n, d) for d, n in plan.table[1:, [IN, OUT]].tolist())
+    table, memory = _memory(plan, functions, work, multiplies_much)
     at_once, kept = prediction_at_once(_compiled_predict().address, table, dtype, PARALLEL_ABOVE // plan.work)
     return Workspace(table, np.empty(0), (*memory, kept), at_once)
 
 
-def _memory(plan, functions, work, rows):
+def _memory(plan, functions, work, multiplies_much):
     scratch = np.empty((numba.config.NUMBA_NUM_THREADS, SCRATCH_BYTES), np.uint8)  # untouched pages cost nothing
     table = plan.table.copy()
     table[0, [WORK, SCRATCH, WORK_BYTES]] = work.ctypes.data, scratch.ctypes.data, work.strides[0]
     table[0, ACTIVATE] = compiled_activate(work.dtype.char).address
     for column, function in functions.items():
         table[0, column] = function.address
-    sizes = [(rows, n, d) for d, n in table[1:, [IN, OUT]].tolist()]
     is_plain = np.all((table[1:, W_AT] == 0) | (table[1:, W_ROW] == 1) | (table[1:, W_COL] == 1))
-    if is_plain and any(pays(m, n, d) or pays(m, d, n) or pays(d, n, m) for m, n, d in sizes):
+    if multiplies_much and is_plain:
         amx = compiled_amx_product(work.dtype.char)
         table[0, AMX] = amx.address if amx else 0
     return table, (work, scratch, plan)

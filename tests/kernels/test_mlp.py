@@ -317,7 +317,9 @@ def test_prediction_of_any_network(k, kinds, sizes, n, dtype, probabilities):
 def test_large_batch_is_predicted_in_parallel_to_the_same_bits(monkeypatch):
     own = stages(*mlp(784, 50, 100, 10, activation="sigmoid"), "float32")
     x = np.random.default_rng(0).standard_normal((1000, 784)).astype("float32")
+    x[[5, 700], 7] = np.nan, np.inf
     parallel = predict(cpu, own, x, True)
+    assert_allclose(parallel, predict(ref, copy(own, "float64"), x.astype("float64"), True), atol=1e-5)
     monkeypatch.setattr("fastnn.kernels.cpu.mlp.PARALLEL_ABOVE", 10**12)
     assert_array_equal(parallel, predict(cpu, own, x, True))
 
