@@ -5,23 +5,54 @@ Rules give just the bits of NumPy, however work is shared out. Each is compiled 
 in the compiled step, for some thousand elements at a time: see _update.py.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numba import carray, types
 
 from ._dtype import itemsize, least_state_of, smallest_root_of, zero_of
-from ._jit import c_function, entry, jit, once
-from ._memory import address, call, store
+from ._jit import c_function, jit, once
+from ._math import in_dtype_of
+from ._memory import call, load, store
+from ._objects import (
+    DATA,
+    ERROR,
+    FLOAT,
+    FLOAT32,
+    FLOAT64,
+    NO,
+    OWN,
+    TYPE,
+    VALUE,
+    YES,
+    answer,
+    enter_python,
+    give_threads_back,
+    is_plain,
+    leave_python,
+    python_function,
+    read,
+    table_of,
+    threads_claimed,
+)
 from ._parts import in_parts
 from ._reduce import sum_of_squares
 from ._threads import launch_threads, on_threads
-from ._update import PIECE, clipping_rate, compiled_update
+from ._update import PIECE, compiled_update, rate_for
 
 # Columns of the table, one row a parameter: addresses (0 where there is no such state) and the number of elements.
 _PARAM, _GRAD, _FIRST, _SECOND, _SIZE = range(5)
 _COLUMNS = 5
+
+# What a step reads in the table of a plan: addresses of functions (the step itself, a share of it, the update of a
+# piece, the rule), of the table above and how many rows it has, of the squares of the gradients of each share, and of
+# scratch memory for each; how many shares, how many elements there are; and where to find the dtype.
+_STEP, _SHARE, _UPDATE, _RULE, _ROWS, _COUNT, _SQUARES, _SCRATCH, _SCRATCH_ROW, _SHARES, _SIZE_OF_ALL, _DTYPE = range(
+    OWN, OWN + 96, 8
+)
 
 # Elements of all parameters from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 30_000
@@ -99,15 +130,12 @@ def compiled_rule(name, dtype):
 
 
 class OptimizerPlan(NamedTuple):
-    """What an optimizer works on, as the compiled function sees it."""
+    """What an optimizer works on."""
 
-    share: int  # addresses of the functions for a share of the parameters and for a piece of them, and of the rule
-    update: int
-    rule: int
-    table: np.ndarray
-    squares: np.ndarray  # of the gradients of each share
-    scratch: np.ndarray  # for each share; pages that nobody touches cost nothing
+    at_once: Callable  # (numbers, max_norm): a step, past Numba's dispatcher, see _objects.py
+    step: Callable  # (address of numbers, max_norm, 1, threads): the same
     size: int  # elements of all parameters
+    known: tuple  # arrays whose addresses both have
 
 
 def optimizer_plan(rule, params, grads, states):
@@ -116,7 +144,7 @@ def optimizer_plan(rule, params, grads, states):
     rule: "sgd", "momentum", "nesterov", "adagrad", "rmsprop" or "adam". params, grads: arrays of equal shapes, none of
     which share memory. states: for each parameter the arrays of its state. All of them must outlive the plan.
     """
-    table = np.array(
+    rows = np.array(
         [
             (_at(param), _at(grad), *map(_at, state), *[0] * (2 - len(state)), param.size)
             for param, grad, state in zip(params, grads, states, strict=True)
@@ -125,9 +153,15 @@ def optimizer_plan(rule, params, grads, states):
     ).reshape(len(params), _COLUMNS)
     dtype, size = params[0].dtype, sum(param.size for param in params)
     shares = min(1 << max(size // _LEAST_SHARE, 1).bit_length() - 1, _MOST_SHARES)
-    functions = _compiled_share(dtype.char), compiled_update(dtype.char), compiled_rule(rule, dtype.char)
-    addresses = (function.address for function in functions)
-    return OptimizerPlan(*addresses, table, np.empty(shares), np.empty((shares, 2 * PIECE), dtype), size)
+    squares, scratch = np.empty(shares), np.empty((shares, 2 * PIECE), dtype)  # pages that nobody touches cost nothing
+    share, step = _compiled_functions(dtype.char)
+    table = table_of(
+        step.address, share.address, compiled_update(dtype.char).address, compiled_rule(rule, dtype.char).address,
+        _at(rows), len(rows), _at(squares), _at(scratch), scratch.strides[0], shares, size,
+        FLOAT32 if dtype.char == "f" else FLOAT64,
+    )  # fmt: skip
+    by_address = functools.partial(step.ctypes, _at(table))
+    return OptimizerPlan(python_function(_at_once, table), by_address, size, (table, rows, squares, scratch))
 
 
 def _at(array):
@@ -156,22 +190,13 @@ def _update_share(update, rule, table, params, numbers, squares, scratch, scratc
         store(squares, share, square)
 
 
-@once
-def _compiled_share(dtype):
-    """`_update_share` compiled; its ``address`` is what `_update` calls."""
-    real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
-    launch_threads()
-    intp, table = types.intp, types.CPointer(types.int64)
-    return c_function(types.void(intp, intp, table, *[intp] * 8, real), _update_share)
-
-
-@entry
-def _update(function, update, rule, table, numbers, max_norm, squares, scratch, threads):
-    rate, shares = numbers.dtype.type(1), squares.size
+def _step(table, numbers, max_norm, one, threads):
+    """One step of all parameters; table, numbers: addresses."""
+    function, shares, squares, rate = read(table, _SHARE), read(table, _SHARES), read(table, _SQUARES), one
     for phase in range(0 if max_norm > 0.0 else 1, 2):
         before = (
-            update, rule, address(table), table.shape[0], address(numbers), address(squares), address(scratch),
-            scratch.strides[0], phase, shares,
+            read(table, _UPDATE), read(table, _RULE), read(table, _ROWS), read(table, _COUNT), numbers, squares,
+            read(table, _SCRATCH), read(table, _SCRATCH_ROW), phase, shares,
         )  # fmt: skip
         if threads > 1:
             in_parts(threads, shares, function, before, (rate,))
@@ -179,7 +204,49 @@ def _update(function, update, rule, table, numbers, max_norm, squares, scratch, 
             for share in range(shares):
                 call(function, *before, share, rate)
         if phase == 0:
-            rate = numbers.dtype.type(clipping_rate(squares, max_norm))
+            total = 0.0
+            for share in range(shares):
+                total += load(squares, share, total)
+            rate = in_dtype_of(one, rate_for(total, max_norm))
+
+
+@once
+def _compiled_functions(dtype):
+    """`_update_share` and `_step` compiled."""
+    real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
+    launch_threads()
+    intp = types.intp
+    share = c_function(types.void(intp, intp, types.CPointer(types.int64), *[intp] * 8, real), _update_share)
+    return share, c_function(types.void(intp, intp, types.float64, real, intp), _step)
+
+
+@jit
+def _work(table, args, count):
+    """Do a step if all is as it should be; whether it was done, or there was an exception."""
+    numbers, max_norm, dtype = read(args, 0), read(args, 8), read(table, read(table, _DTYPE))
+    if count != 2 or not is_plain(table, numbers, dtype) or read(max_norm, TYPE) != read(table, FLOAT):
+        return NO
+    is_large, threads, python = read(table, _SIZE_OF_ALL) > PARALLEL_ABOVE, 1, 0
+    if is_large:
+        threads = threads_claimed(table)
+        if threads == 0:
+            return ERROR
+        python = leave_python()
+    step, at, limit = read(table, _STEP), read(numbers, DATA), load(max_norm + VALUE, 0, 0.0)
+    if dtype == read(table, FLOAT32):
+        call(step, table, at, limit, np.float32(1), threads)
+    else:
+        call(step, table, at, limit, np.float64(1), threads)
+    if is_large:
+        enter_python(python)
+        give_threads_back(table, threads)
+    return YES
+
+
+def _at_once(table, args, count):
+    """What Python calls; see _objects.py."""
+    table = read(table, DATA)
+    return answer(table, _work(table, args, count))
 
 
 def optimizer_update(plan, numbers, max_norm):
@@ -187,8 +254,9 @@ def optimizer_update(plan, numbers, max_norm):
 
     numbers: 1-D. max_norm: of all gradients together; 0.0 for no clipping.
     """
-    args = (plan.share, plan.update, plan.rule, plan.table, numbers, max_norm, plan.squares, plan.scratch)
+    if plan.at_once(numbers, max_norm):
+        return
     if plan.size > PARALLEL_ABOVE:
-        on_threads(_update, *args)
+        on_threads(plan.step, _at(numbers), max_norm, 1)
     else:
-        _update(*args, 1)
+        plan.step(_at(numbers), max_norm, 1, 1)

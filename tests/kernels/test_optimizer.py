@@ -1,5 +1,7 @@
 """One step of many parameters: the same bits as NumPy, for any number of threads."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -106,6 +108,18 @@ def test_threads_do_not_change_a_bit(k, rule, dtype, max_norm):
         for a, b, c in zip(result, results[0], want, strict=True):
             assert_array_equal(a, b)
             assert_allclose(a, c, **TOL[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("size", [3, LARGE])
+def test_the_same_bits_where_python_objects_are_not_known(dtype, size):
+    def plan(*args):
+        return cpu.optimizer_plan(*args)._replace(at_once=lambda *args: False)
+
+    by_address = SimpleNamespace(optimizer_plan=plan, optimizer_update=cpu.optimizer_update)
+    results = [update(k, "adam", arrays("adam", [(size,)], dtype), 0.1, 0.9, 0.5) for k in (cpu, by_address)]
+    for a, b in zip(*results, strict=True):
+        assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", TOL)
