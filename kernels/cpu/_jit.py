@@ -7,7 +7,7 @@ import functools
 import types
 
 import numpy as np
-from numba.core import sigutils
+from numba.core import config, sigutils
 from numba.core.compiler_lock import global_compiler_lock
 
 from . import _operators  # noqa: F401
@@ -15,6 +15,8 @@ from ._cache import KernelCache, cache_dir
 from ._compiler import CKernel, Kernel, Part
 from ._threads import claim_threads, load_openmp, release_threads
 
+if config.DISABLE_JIT:  # Numba's own parts of kernels are no code then
+    raise RuntimeError("fastnn: kernels for the CPU must be compiled; unset NUMBA_DISABLE_JIT")
 load_openmp()
 
 # No kernel is compiled with fast-math flags: every operation is as it is written, rounded as in NumPy. With flags LLVM

@@ -95,3 +95,11 @@ def test_other_sources_are_another_folder(monkeypatch, tmp_path):
         assert _cache.cache_dir() != mine and mine.parent == _cache.cache_dir().parent == tmp_path
     finally:
         _cache.cache_dir.cache_clear()
+
+
+def test_a_process_that_forbids_compiling_is_told():
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1"}
+    script = "from fastnn.layers import Relu; Relu().forward([1.0])"
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    said = "RuntimeError: fastnn: kernels for the CPU must be compiled; unset NUMBA_DISABLE_JIT"
+    assert done.stderr.splitlines()[-1] == said
