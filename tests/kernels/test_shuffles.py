@@ -1,5 +1,7 @@
 """Permutations of NumPy's RandomState, to the bit."""
 
+import importlib
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -20,6 +22,17 @@ def test_those_of_numpy(bits, n):
         after.append(generator.random_raw())
     assert_array_equal(*results)
     assert after[0] == after[1]
+
+
+def test_a_twister_is_read_where_it_lies_or_asked(monkeypatch):
+    module = importlib.import_module("fastnn.kernels.cpu.shuffles")
+    orders = np.zeros((2, 9, 1000), np.intp)
+    orders[:, 0] = np.arange(1000)
+    assert module._can_read_twister()  # of this NumPy
+    for each in orders:
+        cpu.shuffles(np.random.MT19937(0), each)
+        monkeypatch.setattr(module, "_can_read_twister", lambda: False)
+    assert_array_equal(*orders)
 
 
 def test_they_compound_as_permutations_do():
