@@ -20,7 +20,7 @@ from ._reduce import row_dot, row_max, row_sum
 from ._transpose import transpose_full, transpose_masked, transpose_masked_store
 
 FEW = 64  # classes: with more, a row by itself is faster
-_SINGLY = 120  # elements of all rows of few classes: with more, transposing them is faster
+_SINGLY = 480  # elements of all rows of few classes: with more, transposing them is faster
 _VECTORS = 8  # of samples, transposed together
 _BLOCK = 4096  # elements of rows that are taken together without being transposed; longer ones singly
 _LARGE = 32 << 20  # bytes of an output that no cache would keep
@@ -161,15 +161,20 @@ def _few_classes(x, y, scratch):
 @jit
 def _row_by_row(x, y):
     """The same of so few rows that transposing them takes longer; to the bit."""
-    for n in range(x.shape[0]):
-        m, s = x[n, 0], zero_of(x)
-        for c in range(1, x.shape[1]):
+    rows, C = x.shape
+    for n in range(rows):
+        m = x[n, 0]
+        for c in range(1, C):
             m = larger(x[n, c], m)
-        for c in range(x.shape[1]):
-            y[n, c] = exp_negative(x[n, c] - m)
+        for c in range(C):
+            y[n, c] = x[n, c] - m
+    _exp_in_place(address(y), rows * C, one_of(x))
+    for n in range(rows):
+        s = zero_of(x)
+        for c in range(C):
             s += y[n, c]
         q = one_of(x) / s
-        for c in range(x.shape[1]):
+        for c in range(C):
             y[n, c] *= q
 
 

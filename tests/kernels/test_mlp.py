@@ -324,7 +324,7 @@ def test_large_batch_is_predicted_in_parallel_to_the_same_bits(monkeypatch):
     assert_array_equal(parallel, predict(cpu, own, x, True))
 
 
-@pytest.mark.parametrize("n", [1, 12, 13])  # row by row up to 120 scores, beyond that transposed
+@pytest.mark.parametrize("n", [1, 48, 49])  # row by row up to 480 scores, beyond that transposed
 def test_probabilities_are_the_softmax_of_scores_to_the_bit(n):
     own = stages(*mlp(20, 10), "float32")
     x = 9 * np.random.default_rng(0).standard_normal((n, 20)).astype("float32")
