@@ -19,7 +19,7 @@ from ._arrays import Array, Outputs, as_array, as_labels, check_one_device, kern
 from ._compilable import WHO, layers_of, loss_layer_of
 from ._device import is_plain, on_gpu
 from ._recording import Recording
-from ._training_step import TrainingStep
+from ._training_step import TrainingStep, as_order
 from .errors import CannotCompile
 from .layers.layer import Layer
 from .layers.loss import Loss
@@ -289,7 +289,7 @@ class CapturedStep(TrainingStep, _Captured):
             For an order that is no rows of x.
         """
         self._refresh()
-        order = np.asarray(order, np.intp)
+        order = as_order(order)
         if order.size < batch_size or order.min() < 0 or order.max() >= len(x):
             raise ValueError(f"{WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
         alike = [((batch_size, *a.shape[1:]), a.dtype) for a in (x, labels)]

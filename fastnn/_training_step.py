@@ -3,6 +3,7 @@
 import operator
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ._arrays import Array
@@ -21,6 +22,14 @@ def check_count(where: str, name: str, value: Any, least: int) -> int:
     if value < least:
         raise ValueError(f"{where}: {name} must be at least {least}, got {value}")
     return value
+
+
+def as_order(order: ArrayLike) -> Array:
+    """Row numbers in the form that kernels take."""
+    rows = np.asarray(order)
+    if rows.dtype.kind not in "iu":
+        raise TypeError(f"{WHO}: order must hold row numbers, integers, got dtype {rows.dtype}")
+    return np.require(rows, np.intp, ["C", "A", "W"])
 
 
 class TrainingStep:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from ._arrays import Array, as_floats
 from ._compilable import WHO, CompilableNetwork, layers_of
 from ._device import is_plain, on_gpu
-from ._training_step import TrainingStep, check_count
+from ._training_step import TrainingStep, as_order, check_count
 from .optimizer import Optimizer
 
 __all__ = ["CompiledPrediction", "CompiledStep", "compile"]
@@ -214,9 +214,8 @@ class CompiledStep(TrainingStep):
         if not self._are_data(x, labels):
             got = f"got x {_describe(x)} and labels {_describe(labels)}"
             raise ValueError(f"{WHO}: steps needs x and labels as data returns them, {got}")
-        order = np.asarray(order)
-        if order.dtype is not _INTP or not order.flags.carray:
-            order = np.require(order, np.intp, ["C", "A", "W"])
+        if not (type(order) is np.ndarray and order.dtype is _INTP and order.flags.carray):
+            order = as_order(order)
         if order.ndim != 1 or order.size < batch_size or np.maximum.reduce(order.view(np.uintp)) >= len(x):
             raise ValueError(f"{WHO}: order must hold at least {batch_size} rows in [0, {len(x)})")
         ready = self._prepare(batch_size)

@@ -150,6 +150,8 @@ class Optimizer:
         rows = self._row(self.iter + 1) if steps == 1 else [self._row(self.iter + i) for i in range(1, steps + 1)]
         known, known_dtype, array = self._numbers
         if rows != known or dtype is not known_dtype:  # mostly they are the last ones
+            if None in rows:  # of which NumPy makes NaN
+                raise TypeError(f"{type(self).__name__}: settings must be numbers, got None")
             array = np.array(rows, dtype).reshape(steps, -1)
             self._numbers = rows, dtype, array
         return array

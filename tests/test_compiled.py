@@ -242,6 +242,15 @@ def test_steps_take_only_what_data_returns():
         assert str(caught.value) == f"fastnn.compile: {message}"
 
 
+@pytest.mark.parametrize("order", [np.arange(30) / 2, np.ones(30, bool)])
+def test_an_order_is_of_integers(order):
+    """NumPy would have made row numbers of halves, and of a mask."""
+    step = fastnn.compile(net(), SGD(0.1))
+    data = step.data(*batch())
+    with pytest.raises(TypeError, match=f"order must hold row numbers, integers, got dtype {order.dtype}"):
+        step.steps(*data, order, 7)
+
+
 def test_any_integer_as_batch_size():
     """True once went to compiled code as a number of 8 bits."""
     x, t = batch(6)

@@ -355,6 +355,15 @@ def test_a_state_whose_arrays_differ():
             adam.update(params, grads)
 
 
+def test_a_setting_that_is_none_changes_no_parameter():
+    optimizer, param = SGD(0.1), np.ones(3)
+    optimizer.update([param], [np.ones(3)])
+    optimizer.lr, before = None, param.copy()
+    with pytest.raises(TypeError, match="SGD: settings must be numbers, got None"):
+        optimizer.update([param], [np.ones(3)])
+    assert_array_equal(param, before)
+
+
 def test_no_array_of_a_state_can_be_exchanged_unnoticed():
     params = [np.ones(3)]
     momentum = Momentum()
