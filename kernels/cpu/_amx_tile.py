@@ -216,9 +216,13 @@ def _emit_multiply_rows(module, columns):
     a_register, b_register = _tile_number(2 * columns), _tile_number(2 * columns + 1)
     sums = [(i, j, _tile_number(i * columns + j)) for i in range(2) for j in range(columns)]
 
+    ahead = builder.mul(x_row, I64(2 * EDGE))
+
     def cut(row, masks, to):
         first, second = (v.read(v.at(row, I64(i * EDGE)), mask) for i, mask in enumerate(masks))
         v.put(first, second, to)
+        for i in range(2):  # of the next 32 rows; without, 10,000 x 784 from memory: 5.1 instead of 3.7 ms
+            v.prefetch(v.at(v.at(row, ahead), I64(i * EDGE)), level=2)
 
     def masks_of(left):
         return [v.first_lanes(left, offset) for offset in (0, EDGE)]

@@ -60,9 +60,10 @@ class Vector:
         name = f"llvm.masked.store.v{self.lanes}f{self.bits}.p0"
         self._call(name, ir.VoidType(), [value, pointer, I32(self.bits // 8), mask])
 
-    def prefetch(self, pointer):
-        into_l1 = [I32(n) for n in (0, 3, 1)]  # to read, to keep, data
-        self._call("llvm.prefetch.p0", ir.VoidType(), [pointer, *into_l1])
+    def prefetch(self, pointer, level=1):
+        """Have a cache line, which need not exist, fetched into the cache of a level."""
+        numbers = [I32(n) for n in (0, 4 - level, 1)]  # to read, how near, data
+        self._call("llvm.prefetch.p0", ir.VoidType(), [pointer, *numbers])
 
     def multiply_add(self, x, y, z):
         # fmuladd, never fma: without the instruction, fma is a call into libm for each lane.
