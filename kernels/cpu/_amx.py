@@ -30,20 +30,9 @@ from ._amx_tile import (
     split_pairs,
     split_rows,
 )
+from ._caches import LINE_BYTES, odd_lines, round_up
 from ._dtype import itemsize
-from ._gemm import (
-    _ALIGNMENT,
-    _DOTS_BYTES,
-    BIAS_SIGMOID,
-    UPDATE,
-    _activate,
-    _dot_columns,
-    _floor,
-    _odd_lines,
-    _pack_columns,
-    _round_up,
-    _start,
-)
+from ._gemm import BIAS_SIGMOID, DOTS_BYTES, UPDATE, activate, columns_for_dots, floor_of, pack_columns, start_of
 from ._jit import c_function, jit, once
 from ._memory import load, store
 from ._simd import has_amx
@@ -62,7 +51,7 @@ _ALL = 1 << 31  # more than the bits of any number
 _A_TILES, _B_TILES = 2, MOST_COLUMNS // EDGE
 _FINITE = (_A_TILES + BLOCK_COLUMNS // EDGE) * _TILE_BYTES  # from a tile to that of what is finite
 _SUMS = BREADTH * MOST_TILES * EDGE * 4
-AMX_SCRATCH_BYTES = 2 * _FINITE + 8 * (_A_TILES + _B_TILES) + STEP_BYTES + _SUMS + _DOTS_BYTES + 2 * _ALIGNMENT
+AMX_SCRATCH_BYTES = 2 * _FINITE + 8 * (_A_TILES + _B_TILES) + STEP_BYTES + _SUMS + DOTS_BYTES + 2 * LINE_BYTES
 
 
 @jit
@@ -127,16 +116,16 @@ def _split(to, tile_bytes, finite_at, turned, x, x_line, x_depth, lines, depth, 
 
 def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, scratch, one):
     """As `_product` of _gemm.py; alpha is 1. Rows or columns of A must be contiguous, and of B."""
-    size, a_block = itemsize(one), _round_up(scratch, _ALIGNMENT)
+    size, a_block = itemsize(one), round_up(scratch, LINE_BYTES)
     b_block = a_block + _A_TILES * _TILE_BYTES
     a_finite = a_block + 2 * _FINITE
     b_finite = a_finite + 8 * _A_TILES
-    turned = _round_up(b_finite + 8 * _B_TILES, _ALIGNMENT)
+    turned = round_up(b_finite + 8 * _B_TILES, LINE_BYTES)
     sums = turned + STEP_BYTES
-    packed, packed_row = sums + _SUMS, _odd_lines(depth, _ALIGNMENT // size)
-    left = _dot_columns(m, n, depth, a_col, one)
+    packed, packed_row = sums + _SUMS, odd_lines(depth, LINE_BYTES // size)
+    left = columns_for_dots(m, n, depth, a_col, one)
     if left > 0:
-        _pack_columns(packed, packed_row, b + (n - left) * b_col * size, b_row, b_col, depth, left, one)
+        pack_columns(packed, packed_row, b + (n - left) * b_col * size, b_row, b_col, depth, left, one)
     configure()
     steps = (depth + STEP - 1) // STEP
     blocks = max(1, (steps + BLOCK_STEPS - 1) // BLOCK_STEPS)
@@ -150,7 +139,7 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
             columns = min(block_columns, n - j0)
             tiled = min(columns, n - left - j0)
             tiles = (tiled + EDGE - 1) // EDGE
-            b_0, floor = b + (k0 * b_row + j0 * b_col) * size, _floor(ending, block == blocks - 1, one)
+            b_0, floor = b + (k0 * b_row + j0 * b_col) * size, floor_of(ending, block == blocks - 1, one)
             _split(b_block, tile_bytes, b_finite, turned, b_0, b_col, b_row, tiled, k1 - k0, True, one)
             for i0 in range(0, m, BREADTH):
                 rows, a_0 = min(BREADTH, m - i0), a + (i0 * a_row + k0 * a_col) * size
@@ -167,14 +156,14 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                         store(a_finite, 1, a_block + tile_bytes)
                         first = min(tiled, width * EDGE)
                         c_0 = c + (i0 * c_row + j0) * size
-                        start, start_row = _start(of_block, c_0, c_row, v + j0 * size, one)
+                        start, start_row = start_of(of_block, c_0, c_row, v + j0 * size, one)
                         finish(c_0, c_row, sums, start, start_row, rows, first, floor)
                 if first == 0:
                     _split(a_block, tile_bytes, a_finite, turned, a_0, a_row, a_col, rows, k1 - k0, False, one)
                 for j in range(first, tiled, BREADTH):
                     width, tile = min(BREADTH, tiled - j), j // EDGE
                     c_ij, b_j = c + (i0 * c_row + j0 + j) * size, b_block + tile * tile_bytes
-                    start, start_row = _start(of_block, c_ij, c_row, v + (j0 + j) * size, one)
+                    start, start_row = start_of(of_block, c_ij, c_row, v + (j0 + j) * size, one)
                     multiply(
                         (rows + EDGE - 1) // EDGE, (width + EDGE - 1) // EDGE, k_steps,
                         a_block, a_block + tile_bytes, load(a_finite, 0, 0), load(a_finite, 1, 0),
@@ -183,7 +172,7 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                     finish(c_ij, c_row, sums, start, start_row, rows, width, floor)
                 if tiled < columns:  # last, when A is near
                     c_j, packed_k = c + (i0 * c_row + j0 + tiled) * size, packed + k0 * size
-                    start, start_row = _start(of_block, c_j, c_row, v + (j0 + tiled) * size, one)
+                    start, start_row = start_of(of_block, c_j, c_row, v + (j0 + tiled) * size, one)
                     for i in range(0, rows, DOT_ROWS):
                         dots(
                             left, rows - i, k1 - k0, a_0 + i * a_row * size, a_row, packed_k, packed_row,
@@ -191,7 +180,7 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                         )  # fmt: skip
                 if block == blocks - 1 and ending >= BIAS_SIGMOID:
                     at = (i0 * c_row + j0) * size
-                    _activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, one)
+                    activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, one)
     release()
 
 

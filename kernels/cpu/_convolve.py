@@ -8,17 +8,16 @@ What a tile leaves, (pixels, filters), is transposed in the first-level cache on
 import numpy as np
 from numba import carray
 
+from ._caches import LINE_BYTES, PAST_CACHES, round_up
 from ._dtype import infinity_of, itemsize, lanes, zero_of
-from ._gemm import _round_up, _transpose
 from ._image_plan import PHASE, STRIPE_PIXELS, band_rows, ceil_div
 from ._image_tile import as_pointer, copy_block
 from ._jit import jit
 from ._memory import address, call, fence, keep, load, scale_past_caches, store
 from ._simd import VECTORS
+from ._transpose import transpose_matrix
 
 TERM_BYTES = 16
-_LARGE = 32 << 20  # bytes of an output that no cache would keep
-_ALIGNMENT = 64
 
 
 @jit
@@ -75,10 +74,10 @@ def copy_rows(to, image, first, end, plan, one):
 def store_stripe(out, tiles, turned, turned_row, filters, width, rows, columns, is_large, plan, one):
     """Transpose (rows · columns pixels, width filters) to where the filters' planes of the output have their rows."""
     size, pixels = itemsize(one), rows * columns
-    _transpose(turned, turned_row, tiles, width, pixels, width, one)
+    transpose_matrix(turned, turned_row, tiles, width, pixels, width, one)
     for f in range(filters):
         to, source = out + f * plan.out_plane * size, turned + f * turned_row * size
-        if is_large and plan.out_row == columns and to % _ALIGNMENT == 0 and pixels % lanes(one) == 0:
+        if is_large and plan.out_row == columns and to % LINE_BYTES == 0 and pixels % lanes(one) == 0:
             for p in range(0, pixels, lanes(one)):
                 scale_past_caches(to + p * size, source + p * size, one)
         elif plan.out_row == columns:
@@ -140,14 +139,14 @@ def convolve(task, part, parts, one):
     plan = task.plan
     size, widest = itemsize(one), 2 * lanes(one)
     floor = zero_of(one) if task.relu != 0 else -infinity_of(one)
-    is_large = task.images * plan.groups * plan.filters * plan.out_plane * size > _LARGE
+    is_large = task.images * plan.groups * plan.filters * plan.out_plane * size > PAST_CACHES
     phases = carray(as_pointer(task.phases), task.phase_count, PHASE)
     band = band_rows(plan, task.images, parts)
     bands = ceil_div(plan.out_rows, band)
     jobs = task.images * plan.groups * bands
     turned_row = (plan.pixels // lanes(one) | 1) * lanes(one)
-    scratch = np.empty((plan.copy_size + (plan.pixels + turned_row) * widest) * size + _ALIGNMENT, np.uint8)
-    copy = _round_up(address(scratch), _ALIGNMENT)
+    scratch = np.empty((plan.copy_size + (plan.pixels + turned_row) * widest) * size + LINE_BYTES, np.uint8)
+    copy = round_up(address(scratch), LINE_BYTES)
     tiles = copy + plan.copy_size * size
     turned = tiles + plan.pixels * widest * size
     for job in range(jobs * part // parts, jobs * (part + 1) // parts):

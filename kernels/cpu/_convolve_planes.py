@@ -9,9 +9,9 @@ are several phases, sums go to the output by way of scratch memory.
 import numpy as np
 from numba import carray
 
-from ._convolve import _ALIGNMENT, TERM_BYTES
+from ._caches import LINE_BYTES, round_up
+from ._convolve import TERM_BYTES
 from ._dtype import infinity_of, itemsize, lanes, zero_of
-from ._gemm import _round_up
 from ._image_plan import PHASE, PIXEL_ROWS, PIXEL_VECTORS, band_rows, ceil_div
 from ._image_tile import as_pointer, copy_block
 from ._jit import jit
@@ -128,8 +128,8 @@ def convolve(task, part, parts, one):
     first_job, end_job = jobs * part // parts, jobs * (part + 1) // parts
     if first_job >= end_job:
         return
-    scratch = np.empty((plan.copy_size + plan.filters * plan.pixels) * size + _ALIGNMENT, np.uint8)
-    copy = _round_up(address(scratch), _ALIGNMENT)
+    scratch = np.empty((plan.copy_size + plan.filters * plan.pixels) * size + LINE_BYTES, np.uint8)
+    copy = round_up(address(scratch), LINE_BYTES)
     sums = copy + plan.copy_size * size
     for i in range(plan.copy_size):  # memory as it comes may hold subnormal numbers, which are slow
         store(copy, i, zero_of(one))

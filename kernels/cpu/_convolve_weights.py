@@ -8,13 +8,14 @@ the shapes decide, and they are added up in order: the result does not depend on
 import numpy as np
 from numba import carray
 
-from ._convolve import _ALIGNMENT, TERM_BYTES, copied_rows, copy_rows, panel_width
+from ._caches import LINE_BYTES, round_up
+from ._convolve import TERM_BYTES, copied_rows, copy_rows, panel_width
 from ._dtype import infinity_of, itemsize, lanes, zero_of
-from ._gemm import _round_up, _transpose
 from ._image_plan import band_rows, ceil_div
 from ._jit import jit
 from ._memory import address, call, keep, load, one_element, store
 from ._simd import VECTORS
+from ._transpose import transpose_matrix
 
 JOBS = 16  # at least, if there are so many images: threads share them
 
@@ -69,8 +70,8 @@ def sum_up(task, part, parts, one):
     band = band_rows(plan, task.images, JOBS)
     bands = ceil_div(plan.out_rows, band)
     units, jobs = task.images * bands, chunks * plan.groups * panels
-    scratch = np.empty((plan.copy_size + plan.pixels * widest) * size + _ALIGNMENT, np.uint8)
-    copy = _round_up(address(scratch), _ALIGNMENT)
+    scratch = np.empty((plan.copy_size + plan.pixels * widest) * size + LINE_BYTES, np.uint8)
+    copy = round_up(address(scratch), LINE_BYTES)
     turned = copy + plan.copy_size * size
     for job in range(jobs * part // parts, jobs * (part + 1) // parts):
         chunk, group, panel = job // panels // plan.groups, job // panels % plan.groups, job % panels
@@ -91,7 +92,7 @@ def sum_up(task, part, parts, one):
                 s1 = min(s0 + taps.stripe, y1)
                 source = task.dout + (plane * plan.out_plane + s0 * plan.out_columns) * size
                 count = (s1 - s0) * plan.out_columns
-                _transpose(turned, width, source, plan.out_plane, filters, count, one)
+                transpose_matrix(turned, width, source, plan.out_plane, filters, count, one)
                 stripe_weights(
                     task.tile, plan, taps, task.terms + table, s0, s1, copy, first_row, turned, vectors, sums, one
                 )

@@ -14,10 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray
 
-from ._convolve import _ALIGNMENT, _LARGE
+from ._caches import LINE_BYTES, PAST_CACHES, round_up
 from ._convolve_planes import panel_of
 from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
-from ._gemm import _round_up
 from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS, ceil_div
 from ._jit import jit
 from ._memory import address, call, fence, keep, load, prefetch, scale_past_caches, store
@@ -122,7 +121,7 @@ def fetch(start, count, plan, panel, n, share, shares, one):
     first, end = count * share // shares, count * (share + 1) // shares
     channel_bytes = plan.height * plan.width * itemsize(one)
     for c in range(plan.channels * panel // plan.panels + n, plan.channels * (panel + 1) // plan.panels, 16):
-        for at in range(start + c * channel_bytes + first, start + c * channel_bytes + end, _ALIGNMENT):
+        for at in range(start + c * channel_bytes + first, start + c * channel_bytes + end, LINE_BYTES):
             prefetch(at)
 
 
@@ -157,7 +156,7 @@ def store_band(out, pixels, rows, odd_rows, streams, scratch, floor, plan):
     """Rows of one filter's outputs, those that are the first of a tile and those that are the second."""
     size, width, tiles_row = itemsize(floor), plan.out_width, 2 * plan.tile_columns
     count = (rows + odd_rows) * width
-    streams = streams and out % _ALIGNMENT == 0 and count % lanes(floor) == 0
+    streams = streams and out % LINE_BYTES == 0 and count % lanes(floor) == 0
     to, odd = scratch.band if streams else out, pixels + 2 * plan.row * size
     store_rows(to, 2 * width, pixels, tiles_row, rows, width, scratch.check, floor)
     store_rows(to + width * size, 2 * width, odd, tiles_row, odd_rows, width, scratch.check, floor)
@@ -192,14 +191,14 @@ def convolve(task, part, parts, one):
     if first >= end:
         return
     floor = zero_of(one) if task.relu != 0 else -infinity_of(one)
-    fetches = task.images * plan.channels * plan.height * plan.width * size > _LARGE
-    streams = task.images * plan.filters * plan.out_height * plan.out_width * size > _LARGE
+    fetches = task.images * plan.channels * plan.height * plan.width * size > PAST_CACHES
+    streams = task.images * plan.filters * plan.out_height * plan.out_width * size > PAST_CACHES
     # Memory as it comes may hold subnormal numbers, which are slow: zeros where vectors go beyond a row's last tile.
-    zeroed = 16 * plan.row + _ALIGNMENT // size
+    zeroed = 16 * plan.row + LINE_BYTES // size
     panel_sums, panel_pixels = 16 * PIXEL_ROWS * PIXEL_VECTORS * lanes(one), PIXEL_ROWS * 4 * plan.row
     elements = zeroed + 16 * plan.plane + panel_sums + panel_pixels + 4 * plan.row
-    memory = np.empty(elements * size + _ALIGNMENT, np.uint8)
-    half = _round_up(address(memory), _ALIGNMENT)
+    memory = np.empty(elements * size + LINE_BYTES, np.uint8)
+    half = round_up(address(memory), LINE_BYTES)
     for i in range(zeroed):
         store(half, i, zero_of(one))
     tiles = half + zeroed * size

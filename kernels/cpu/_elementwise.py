@@ -21,6 +21,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from ._caches import LINE_BYTES
 from ._jit import c_function, jit, once
 from ._memory import call, prefetch
 from ._objects import (
@@ -167,7 +168,6 @@ def elementwise(parallel_above, scalars=()):
 
 
 _CHUNK = 64  # elements: shares are multiples of it, so that threads do not write into the same piece of cache
-_LINE = 64  # bytes: writes across its border take as long as two
 _BLOCK, _AHEAD = 256, 2048  # elements: so many at a time, and so far ahead are they fetched, beyond:
 _FROM_MEMORY = 250_000  # elements: more, of several arrays, does not stay in the cache of a core
 
@@ -187,7 +187,7 @@ def _block(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end):
 @jit
 def _fetch(address, size, first):
     """A block that begins with element `first`."""
-    for i in range(0, _BLOCK * size, _LINE):
+    for i in range(0, _BLOCK * size, LINE_BYTES):
         prefetch(address + first * size + i)
 
 
@@ -214,7 +214,7 @@ def _start(n, part, parts):
 def _share(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts, part, parallel_for):
     """A loop over `count` arrays at these addresses, of elements of these sizes (0: a scalar, or none), in parts."""
     out, size = (b, b_size) if count == 2 else (c, c_size) if count == 3 else (d, d_size)
-    head = min(n, -out % _LINE // size)
+    head = min(n, -out % LINE_BYTES // size)
     _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, 0, head)
     if parts == 1:
         _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, head, n)

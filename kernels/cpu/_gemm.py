@@ -13,6 +13,7 @@ more a share) and the columns (by multiples of a vector) among threads, the resu
 import numpy as np
 from numba import types
 
+from ._caches import LINE_BYTES, odd_lines, round_up
 from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._elementwise import in_vectors
 from ._jit import c_function, jit, once
@@ -21,7 +22,7 @@ from ._memory import copy_bytes, load, store
 from ._row_tile import HAS_ROW_TILE, row_product
 from ._simd import VECTORS
 from ._tile import DOT_ROWS, TILE_ROWS, TILE_VECTORS, WIDE, dots, most_dots, tile, zero_row
-from ._transpose import transpose_full, transpose_masked, transpose_masked_store
+from ._transpose import transpose_matrix, transpose_scratch
 
 # The endings. v is what an ending needs: the bias, or the matrix of outputs of an activation.
 STORE = 0  # C = alpha · AB
@@ -43,12 +44,6 @@ DOTS_FROM, DOTS_TO = 8, 2048  # vectors, elements of depth: between them columns
 ROW_TILE_FROM, ROW_TILE_TO = 1 << 15, 1 << 21  # bytes of B that is in the second-level cache, not in the first
 TURNED_BYTES = 3 << 17  # of a product that is computed transposed: with the rest of scratch memory below 2 MB
 _LEAST_HEIGHT = 3  # of tiles whose sums have the same order
-_ALIGNMENT = 64  # A load that crosses a cache line costs two
-
-
-@jit
-def _round_up(value, unit):
-    return (value + unit - 1) // unit * unit
 
 
 @jit
@@ -72,14 +67,14 @@ def _depths(n, depth, alpha):
     """(of a tile, of a block). A tile's makes the order of sums: it must not depend on how columns are divided."""
     size = itemsize(alpha)
     tiles = max(1, (depth + TILE_DEPTH - 1) // TILE_DEPTH)
-    tile_depth = max(1, _round_up((depth + tiles - 1) // tiles, lanes(alpha)))
-    row_bytes = min(_round_up(max(n, 1), TILE_VECTORS * lanes(alpha)) * size, BLOCK_B_ROW_BYTES)
+    tile_depth = max(1, round_up((depth + tiles - 1) // tiles, lanes(alpha)))
+    row_bytes = min(round_up(max(n, 1), TILE_VECTORS * lanes(alpha)) * size, BLOCK_B_ROW_BYTES)
     block_depth = min(BLOCK_B_BYTES // row_bytes, BLOCK_A_ROW_BYTES // size)
     return tile_depth, tile_depth * max(1, min(tiles, block_depth // tile_depth))
 
 
 @jit
-def _dot_columns(m, n, depth, a_col, alpha):
+def columns_for_dots(m, n, depth, a_col, alpha):
     """How many columns at the end are the work of `dots`: few, which would leave most of a vector idle, of long sums.
 
     (50, 50, 784): 34 → 26 µs in float32. It must not depend on how rows and columns are divided.
@@ -103,31 +98,25 @@ def _a_blocks(m):
 
 
 @jit
-def _odd_lines(elements, line):
-    """The next odd number of cache lines: rows at multiples of 4 KB displace each other from the cache."""
-    return (_round_up(elements, line) // line | 1) * line
-
-
-@jit
 def _block_sizes(m, n, depth, a_col, b_row, b_col, alpha):
     """Bytes of scratch memory for a block of A, one of B, and columns for `dots`."""
     size, panel = itemsize(alpha), TILE_VECTORS * lanes(alpha)
     _, block_depth = _depths(n, depth, alpha)
     a_bytes, b_bytes = 0, 0
-    dots_bytes = _dot_columns(m, n, depth, a_col, alpha) * _odd_lines(depth, _ALIGNMENT // size) * size
+    dots_bytes = columns_for_dots(m, n, depth, a_col, alpha) * odd_lines(depth, LINE_BYTES // size) * size
     if _packs_a(n, a_col, alpha):
-        padding = 2 * _ALIGNMENT // size
-        a_bytes = (block_depth + padding) * _round_up(min(m, BLOCK_A_ROWS + 2), lanes(alpha)) * size
+        padding = 2 * LINE_BYTES // size
+        a_bytes = (block_depth + padding) * round_up(min(m, BLOCK_A_ROWS + 2), lanes(alpha)) * size
     if _packs_b(m, b_row, b_col, alpha):
-        b_bytes = block_depth * min(_round_up(n, panel) * size, BLOCK_B_ROW_BYTES)
-    return _round_up(a_bytes, _ALIGNMENT), b_bytes, dots_bytes
+        b_bytes = block_depth * min(round_up(n, panel) * size, BLOCK_B_ROW_BYTES)
+    return round_up(a_bytes, LINE_BYTES), b_bytes, dots_bytes
 
 
 @jit
 def _turned_size(m, n, alpha):
     """Of Cᵀ in scratch memory: the distance between rows, and bytes."""
-    row = _odd_lines(m, max(_ALIGNMENT // itemsize(alpha), lanes(alpha)))
-    return row, row * _round_up(n, lanes(alpha)) * itemsize(alpha)
+    row = odd_lines(m, max(LINE_BYTES // itemsize(alpha), lanes(alpha)))
+    return row, row * round_up(n, lanes(alpha)) * itemsize(alpha)
 
 
 @jit
@@ -138,7 +127,7 @@ def _turned_columns(m, n, depth, a_row, a_col, b_col, alpha):
     few beyond whole vectors, as of 50 or 100, where A stays in the cache to be read twice; else for all.
     """
     vector, left = lanes(alpha), n % lanes(alpha)
-    wastes = m >= 2 * vector and n >= _LEAST_HEIGHT and 12 * (_round_up(n, vector) - n) > n
+    wastes = m >= 2 * vector and n >= _LEAST_HEIGHT and 12 * (round_up(n, vector) - n) > n
     distinct = a_col * itemsize(alpha) % 2048 != 0  # rows 2 KB · i apart displace each other from the cache
     splits = n > TILE_VECTORS * vector and left <= vector // 4 and m * depth * itemsize(alpha) <= BLOCK_B_BYTES
     columns = max(left, _LEAST_HEIGHT) if splits else n
@@ -154,42 +143,16 @@ def scratch_bytes(m, n, depth, a_row, a_col, b_row, b_col, alpha):
     if turned > 0:
         blocks = sum(_block_sizes(turned, m, depth, b_row, a_col, a_row, alpha))
         needed = max(needed, _turned_size(m, turned, alpha)[1] + blocks)
-    return needed + _ALIGNMENT if needed > 0 else 0
-
-
-@jit
-def _transpose(to, to_row, source, source_row, m, n, alpha):
-    """to[j, i] = source[i, j], an (m, n) matrix; `to` has room for whole vectors along both axes."""
-    size, vector = itemsize(alpha), lanes(alpha)
-    for i in range(0, m, vector):
-        for j in range(0, n, vector):
-            target, block = to + (j * to_row + i) * size, source + (i * source_row + j) * size
-            if i + vector <= m and j + vector <= n:
-                transpose_full(target, to_row, block, source_row, vector, vector, alpha)
-            else:
-                transpose_masked(target, to_row, block, source_row, m - i, n - j, alpha)
-
-
-@jit
-def _turn(to, to_row, source, source_row, m, n, alpha):
-    """The same of scratch memory, which has that room; `to` has no more than its elements."""
-    size, vector = itemsize(alpha), lanes(alpha)
-    for j in range(0, n, vector):
-        for i in range(0, m, vector):
-            target, block = to + (j * to_row + i) * size, source + (i * source_row + j) * size
-            if i + vector <= m and j + vector <= n:
-                transpose_full(target, to_row, block, source_row, vector, vector, alpha)
-            else:
-                transpose_masked_store(target, to_row, block, source_row, n - j, m - i, alpha)
+    return needed + LINE_BYTES if needed > 0 else 0
 
 
 @jit
 def _pack_a(to, a, a_row, a_col, rows, depth, alpha):
     """Copy a block of A by rows; the distance from row to row of the copy."""
     size = itemsize(alpha)
-    row = _odd_lines(depth, _ALIGNMENT // size)
+    row = odd_lines(depth, LINE_BYTES // size)
     if a_row == 1:
-        _transpose(to, row, a, a_col, depth, rows, alpha)
+        transpose_matrix(to, row, a, a_col, depth, rows, alpha)
     else:
         for i in range(rows):
             for k in range(depth):
@@ -224,7 +187,7 @@ def _pack_b(to, b, b_row, b_col, depth, columns, panel_bytes, alpha):
     while left > 0:
         width = _breadth(left, alpha)
         if b_row == 1:
-            _transpose(to_j, panel, b_j, b_col, width, depth, alpha)
+            transpose_matrix(to_j, panel, b_j, b_col, width, depth, alpha)
         else:
             for k in range(depth):
                 for column in range(width):
@@ -233,7 +196,7 @@ def _pack_b(to, b, b_row, b_col, depth, columns, panel_bytes, alpha):
 
 
 @jit
-def _pack_columns(to, to_col, b, b_row, b_col, depth, columns, alpha):
+def pack_columns(to, to_col, b, b_row, b_col, depth, columns, alpha):
     """Copy columns of B for `dots`, each as a row."""
     size = itemsize(alpha)
     for j in range(columns):
@@ -242,7 +205,7 @@ def _pack_columns(to, to_col, b, b_row, b_col, depth, columns, alpha):
 
 
 @jit
-def _start(ending, c, c_row, bias, alpha):
+def start_of(ending, c, c_row, bias, alpha):
     """What is added to a tile's sums: its address, and the distance between its rows."""
     if ending == UPDATE:
         return c, c_row
@@ -250,12 +213,12 @@ def _start(ending, c, c_row, bias, alpha):
 
 
 @jit
-def _floor(ending, is_last, alpha):
+def floor_of(ending, is_last, alpha):
     return zero_of(alpha) if ending == BIAS_RELU and is_last else -infinity_of(alpha)
 
 
 @jit
-def _activate(c, c_row, rows, columns, ending, v, v_row, alpha):
+def activate(c, c_row, rows, columns, ending, v, v_row, alpha):
     """The part of an ending that is no tile's: over a block of C that is still in the cache."""
     in_vectors()
     size, zero, one = itemsize(alpha), zero_of(alpha), one_of(alpha)
@@ -281,13 +244,13 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
     a, b, c, v, scratch: addresses; the strides count elements. v: the bias, or with row stride v_row a matrix like C.
     alpha: 1 for all endings but STORE and UPDATE; its dtype is that of all.
     """
-    size, panel, scratch = itemsize(alpha), TILE_VECTORS * lanes(alpha), _round_up(scratch, _ALIGNMENT)
+    size, panel, scratch = itemsize(alpha), TILE_VECTORS * lanes(alpha), round_up(scratch, LINE_BYTES)
     if _takes_row_tile(m, depth, b_row, b_col, alpha):
         for j in range(0 if ending == UPDATE else n):
             store(c, j, load(v, j, alpha) if BIAS <= ending <= BIAS_SIGMOID else zero_of(alpha))
-        row_product(n, depth, a, a_col, b, b_row, c, alpha, _floor(ending, True, alpha))
+        row_product(n, depth, a, a_col, b, b_row, c, alpha, floor_of(ending, True, alpha))
         if ending >= BIAS_SIGMOID:
-            _activate(c, n, 1, n, ending, v, n, alpha)
+            activate(c, n, 1, n, ending, v, n, alpha)
         return
     turned = _turned_columns(m, n, depth, a_row, a_col, b_col, alpha) if ending == STORE else 0
     n -= turned
@@ -302,10 +265,10 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
         a_bytes, b_bytes, _ = _block_sizes(m, n, depth, a_col, b_row, b_col, alpha)
         a_block, b_block, dots_block = scratch, scratch + a_bytes, scratch + a_bytes + b_bytes
         block_columns, panel_bytes = BLOCK_B_ROW_BYTES // size, block_depth * panel * size
-        dot_columns, dots_row = _dot_columns(m, n, depth, a_col, alpha), _odd_lines(depth, _ALIGNMENT // size)
+        dot_columns, dots_row = columns_for_dots(m, n, depth, a_col, alpha), odd_lines(depth, LINE_BYTES // size)
         if dot_columns > 0:
             b_0 = b + (n - dot_columns) * b_col * size
-            _pack_columns(dots_block, dots_row, b_0, b_row, b_col, depth, dot_columns, alpha)
+            pack_columns(dots_block, dots_row, b_0, b_row, b_col, depth, dot_columns, alpha)
         for j0 in range(0, n, block_columns):
             columns = min(block_columns, n - j0)
             tiled = min(columns, n - dot_columns - j0)
@@ -319,8 +282,8 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                     rows = m - i0 if block == _a_blocks(m) - 1 else BLOCK_A_ROWS
                     if k0 == 0 and tiled < columns:  # first, because that brings A nearer, row by row
                         a_0, j = a + i0 * a_row * size, j0 + tiled
-                        c_j, floor = c + (i0 * c_row + j) * size, _floor(ending, True, alpha)
-                        start, start_row = _start(ending, c_j, c_row, v + j * size, alpha)
+                        c_j, floor = c + (i0 * c_row + j) * size, floor_of(ending, True, alpha)
+                        start, start_row = start_of(ending, c_j, c_row, v + j * size, alpha)
                         for i in range(0, rows, DOT_ROWS):
                             dots(
                                 columns - tiled, rows - i, depth, a_0 + i * a_row * size, a_row, dots_block, dots_row,
@@ -346,25 +309,25 @@ def _product(m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v,
                                 width = min(WIDE * lanes(alpha), tiled - j)
                             c_ij, v_j = c + ((i0 + i) * c_row + j0 + j) * size, v + (j0 + j) * size
                             for k in range(0, max(kc, 1), tile_depth):
-                                start, start_row = _start(ending if k0 + k == 0 else UPDATE, c_ij, c_row, v_j, alpha)
+                                start, start_row = start_of(ending if k0 + k == 0 else UPDATE, c_ij, c_row, v_j, alpha)
                                 tile(
                                     h, width, min(tile_depth, kc - k),
                                     a_0 + (i * a_0_row + k * a_0_col) * size, a_0_row, a_0_col,
                                     b_j + k * b_j_row * size, b_j_row, c_ij, c_row, start, start_row,
-                                    alpha, _floor(ending, k0 + k + tile_depth >= depth, alpha),
+                                    alpha, floor_of(ending, k0 + k + tile_depth >= depth, alpha),
                                 )  # fmt: skip
                             j, b_j = j + width, b_j + (panel_bytes if pack_b else width * size)
                         i += h
                     if k0 + kc == depth and ending >= BIAS_SIGMOID:
                         at = (i0 * c_row + j0) * size
-                        _activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, alpha)
+                        activate(c + at, c_row, rows, columns, ending, v + (i0 * v_row + j0) * size, v_row, alpha)
     if turned > 0:
-        _turn(to, to_row, c, c_row, m, n, alpha)
+        transpose_scratch(to, to_row, c, c_row, m, n, alpha)
 
 
-_BLOCK_A_BYTES = (BLOCK_A_ROW_BYTES + 2 * _ALIGNMENT) * (BLOCK_A_ROWS + 2 + VECTORS.bytes // 4)
-_DOTS_BYTES = VECTORS.bytes // 4 * (DOTS_TO + 2 * _ALIGNMENT // 4)
-SCRATCH_BYTES = TURNED_BYTES + BLOCK_B_BYTES + _BLOCK_A_BYTES + _DOTS_BYTES + 2 * _ALIGNMENT
+_BLOCK_A_BYTES = (BLOCK_A_ROW_BYTES + 2 * LINE_BYTES) * (BLOCK_A_ROWS + 2 + VECTORS.bytes // 4)
+DOTS_BYTES = VECTORS.bytes // 4 * (DOTS_TO + 2 * LINE_BYTES // 4)
+SCRATCH_BYTES = TURNED_BYTES + BLOCK_B_BYTES + _BLOCK_A_BYTES + DOTS_BYTES + 2 * LINE_BYTES
 
 
 @once

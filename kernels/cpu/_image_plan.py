@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._caches import round_up
 from ._jit import jit
 from ._simd import VECTORS
 
@@ -141,13 +142,13 @@ class WeightsTask(NamedTuple):
     place_count: int
 
 
-def _record_of(kind):
+def record_of(kind):
     """The NumPy dtype of a NamedTuple of integers, so that compiled code knows its fields by their names."""
     fields = kind.__annotations__.items()
-    return np.dtype([(name, _record_of(field) if hasattr(field, "_fields") else np.int64) for name, field in fields])
+    return np.dtype([(name, record_of(field) if hasattr(field, "_fields") else np.int64) for name, field in fields])
 
 
-PHASE, TASK, WEIGHTS_TASK = map(_record_of, (Phase, Task, WeightsTask))
+PHASE, TASK, WEIGHTS_TASK = map(record_of, (Phase, Task, WeightsTask))
 
 
 @jit
@@ -248,8 +249,8 @@ def _plan(
         copy_size = channels * len(shifts) * plane + PIXEL_VECTORS * lanes
         pixels = 0 if one_phase and pitch == out_columns else band * pitch
     else:
-        copy_size = _round_up(copied_rows * row_size, lanes)
-        pixels = _round_up(max(STRIPE_PIXELS, out_columns), lanes)  # whole rows of any phase
+        copy_size = round_up(copied_rows * row_size, lanes)
+        pixels = round_up(max(STRIPE_PIXELS, out_columns), lanes)  # whole rows of any phase
     phases, terms, places = [], [], []
     for rows, columns in itertools.product(*axes):
         at = rows.out * out_size[1] + columns.out
@@ -280,10 +281,6 @@ def _plan(
     )  # fmt: skip
     tables = np.array(phases, PHASE), np.concatenate(terms, axis=1), *(np.array(t, np.int64) for t in (places, shifts))
     return plan, Tables(*tables)
-
-
-def _round_up(value, unit):
-    return ceil_div(value, unit) * unit
 
 
 def _terms(offsets, lanes):

@@ -10,8 +10,9 @@ import numpy as np
 from numba import carray
 
 from ._amx import pays
+from ._caches import LINE_BYTES, odd_lines, round_up
 from ._dtype import itemsize, lanes
-from ._gemm import SCRATCH_BYTES, _odd_lines, _round_up
+from ._gemm import SCRATCH_BYTES
 from ._jit import jit
 from ._matrices import MIN_ROWS
 from ._memory import address
@@ -32,7 +33,6 @@ CROSS_ENTROPY, SQUARED_ERROR = range(2)
 _LOSSES = {"softmax_with_loss": CROSS_ENTROPY, "mean_squared_error": SQUARED_ERROR}
 
 PREDICT_ROWS = 448  # at a time: their activations stay in the second-level cache
-LINE_BYTES = 64  # of a cache
 # Weights of a stage from which threads share out columns, and features of x from which they share out those (measured:
 # bench/RESULTS.md).
 SHARE_COLUMNS_FROM, SHARE_FEATURES_FROM = 1 << 18, 256
@@ -131,7 +131,7 @@ def half_of_x(stages, half, x, order, gathered, n, one):
     if order == 0:
         return begin, end, x + begin * size, features
     line = LINE_BYTES // size  # where vectors of gathered x begin
-    return begin, end, gathered + half * n * _odd_lines(middle, line) * size, _odd_lines(end - begin, line)
+    return begin, end, gathered + half * n * odd_lines(middle, line) * size, odd_lines(end - begin, line)
 
 
 @jit
@@ -140,7 +140,7 @@ def memory_of(head, stages, n, one):
     last, work, size = stages[stages.shape[0] - 1], head[WORK], itemsize(one)
     outputs = n * (last[BEFORE] + last[WIDTH]) * size
     losses = work + 2 * outputs
-    return work, work + outputs, losses, losses + n * size, _round_up(losses + 2 * n * size, LINE_BYTES)
+    return work, work + outputs, losses, losses + n * size, round_up(losses + 2 * n * size, LINE_BYTES)
 
 
 @jit

@@ -4,8 +4,8 @@ import numpy as np
 from numba import carray, types
 
 from ._amx import BREADTH, pays_in_rows
+from ._caches import round_up
 from ._dtype import itemsize, one_of
-from ._gemm import _round_up
 from ._jit import c_function, once
 from ._memory import address
 from ._mlp_plan import AMX, ENGINE, IN, OUT, PREDICT_ROWS, WIDTH, WORK, WORK_BYTES, parts_of, scratch_of, share
@@ -24,7 +24,7 @@ def _predict_pass(table, length, x, n, probabilities, part, parts, out):
     i1 = r0
     for block in range(blocks):
         # In whole tiles of the matrix unit.
-        i0, i1 = i1, min(r1, r0 + _round_up((r1 - r0) * (block + 1) // blocks, BREADTH))
+        i0, i1 = i1, min(r1, r0 + round_up((r1 - r0) * (block + 1) // blocks, BREADTH))
         a, a_row = x + i0 * features * size, features
         for s in range(last + 1):
             stage = stages[s]

@@ -11,6 +11,7 @@ wrote reaches another as slowly as from memory. So there are parallel regions of
 import numpy as np
 from numba import types
 
+from ._caches import LINE_BYTES
 from ._dtype import itemsize, lanes, one_of
 from ._gemm import BIAS, BIAS_RELU, BIAS_SIGMOID, PACK_B_ROWS, RELU_GRADIENT, SIGMOID_GRADIENT, STORE
 from ._jit import c_function, jit, once
@@ -24,7 +25,6 @@ from ._mlp_plan import (
     BEFORE,
     GRADIENT,
     IN,
-    LINE_BYTES,
     LOSS,
     NONE,
     OUT,

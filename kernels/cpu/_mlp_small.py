@@ -9,9 +9,9 @@ by unit, each a row with the batch's samples, filled up to whole vectors with ze
 import numpy as np
 from numba import types
 
+from ._caches import round_up
 from ._dtype import itemsize, lanes, one_of, zero_of
 from ._elementwise import in_vectors
-from ._gemm import _round_up
 from ._jit import c_function, jit, once
 from ._lanes import (
     add,
@@ -70,7 +70,7 @@ def is_small(plan, dtype):
 @jit
 def filled_up(n, one):
     """The samples that there is memory for in a batch of n."""
-    return _round_up(n, lanes(one))
+    return round_up(n, lanes(one))
 
 
 @jit

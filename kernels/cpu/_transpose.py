@@ -4,7 +4,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ._dtype import itemsize, lanes
 from ._ir import I32, I64, Vector, new_function
+from ._jit import jit
 
 
 def _emit_transpose(module, float_type, masked):
@@ -62,3 +64,29 @@ def _transpose(masked):
 transpose_full = _transpose(None)
 transpose_masked = _transpose("load")
 transpose_masked_store = _transpose("store")
+
+
+@jit
+def transpose_matrix(to, to_row, source, source_row, m, n, alpha):
+    """to[j, i] = source[i, j], an (m, n) matrix; `to` has room for whole vectors along both axes."""
+    size, vector = itemsize(alpha), lanes(alpha)
+    for i in range(0, m, vector):
+        for j in range(0, n, vector):
+            target, block = to + (j * to_row + i) * size, source + (i * source_row + j) * size
+            if i + vector <= m and j + vector <= n:
+                transpose_full(target, to_row, block, source_row, vector, vector, alpha)
+            else:
+                transpose_masked(target, to_row, block, source_row, m - i, n - j, alpha)
+
+
+@jit
+def transpose_scratch(to, to_row, source, source_row, m, n, alpha):
+    """The same of scratch memory, which has that room; `to` has no more than its elements."""
+    size, vector = itemsize(alpha), lanes(alpha)
+    for j in range(0, n, vector):
+        for i in range(0, m, vector):
+            target, block = to + (j * to_row + i) * size, source + (i * source_row + j) * size
+            if i + vector <= m and j + vector <= n:
+                transpose_full(target, to_row, block, source_row, vector, vector, alpha)
+            else:
+                transpose_masked_store(target, to_row, block, source_row, n - j, m - i, alpha)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._image_plan import PIXEL_ROWS, _record_of, ceil_div
+from ._image_plan import PIXEL_ROWS, ceil_div, record_of
 from ._simd import VECTORS
 
 BLOCK_BYTES = 512 * 1024  # of transformed tiles at once
@@ -52,7 +52,7 @@ class WinogradTask(NamedTuple):
     terms: int
 
 
-WINOGRAD_TASK = _record_of(WinogradTask)
+WINOGRAD_TASK = record_of(WinogradTask)
 
 
 def suits(W_shape, groups, stride, dilation):

@@ -16,7 +16,7 @@ import numpy as np
 from numba import from_dtype, types
 
 from . import _convolve, _convolve_planes, _convolve_weights, _convolve_winograd
-from ._gemm import _round_up
+from ._caches import LINE_BYTES, round_up
 from ._image_plan import PIXEL_ROWS, TASK, WEIGHTS_TASK, Task, WeightsTask, backward_plan, forward_plan, weights_plan
 from ._image_tile import compiled_image_tile
 from ._jit import c_function, entry, once
@@ -28,13 +28,12 @@ from ._winograd_plan import WINOGRAD_TASK, WinogradTask, pays, suits, winograd_p
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
-_ALIGNMENT = 64
 
 
 @entry
 def _two_passes(first, second, task, x, W, out, b, memory, one, threads):
     """Complete a task, then have both passes done, by C functions of (task, part, parts, one) that do a share of it."""
-    brought = x.shape[0], address(x), address(W), address(out), address(b), _round_up(address(memory), _ALIGNMENT)
+    brought = x.shape[0], address(x), address(W), address(out), address(b), round_up(address(memory), LINE_BYTES)
     for i in range(len(brought)):
         task[i] = brought[i]
     in_parts(threads, threads, first, (address(task),), (threads, one))
@@ -54,7 +53,7 @@ class _Prepared(NamedTuple):
 def _prepared(passes, task, record, elements, dtype, kept):
     launch_threads()
     numbers = np.array(task, record).reshape(1).view(np.int64)
-    memory = elements * np.dtype(dtype).itemsize + _ALIGNMENT
+    memory = elements * np.dtype(dtype).itemsize + LINE_BYTES
     return _Prepared(*(_compiled(f, record, dtype).address for f in passes), numbers, memory, kept)
 
 

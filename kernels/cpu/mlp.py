@@ -17,6 +17,7 @@ import numpy as np
 from numba import carray, types
 
 from ._amx import compiled_amx_product, pays, pays_in_rows
+from ._caches import LINE_BYTES
 from ._dtype import itemsize, one_of
 from ._gemm import SCRATCH_BYTES, compiled_product
 from ._jit import c_function, entry, once
@@ -34,7 +35,6 @@ from ._mlp_plan import (
     ENGINE,
     GRADIENT,
     IN,
-    LINE_BYTES,
     LOSS,
     OUT,
     PREDICT_PASS,

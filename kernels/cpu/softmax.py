@@ -11,6 +11,7 @@ element by element. Max shift: Blanchard, Higham, Higham, IMA J. Numer. Anal. 41
 import numpy as np
 from numba import prange
 
+from ._caches import LINE_BYTES, PAST_CACHES
 from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._elementwise import in_vectors
 from ._jit import cpu_kernel, jit
@@ -23,10 +24,8 @@ FEW = 64  # classes: with more, a row by itself is faster
 _SINGLY = 480  # elements of all rows of few classes: with more, transposing them is faster
 _VECTORS = 8  # of samples, transposed together
 _BLOCK = 4096  # elements of rows that are taken together without being transposed; longer ones singly
-_LARGE = 32 << 20  # bytes of an output that no cache would keep
 _LARGE_BLOCK = 2**18  # elements of rows that go past all caches
 _PIECE, _AHEAD = 128, 1024  # elements of a long row at a time; the next row is fetched so many before they are read
-_LINE = 64  # bytes that are fetched at once
 STATISTICS = 4  # rows of a block's scratch before the transposed classes
 
 
@@ -51,7 +50,7 @@ def block_scratch(x, past_caches=False):
 @jit
 def goes_past_caches(x, y):
     """Whether rows are so long, and so many, that y should not be written into the caches."""
-    return x.shape[1] >= _BLOCK and x.size * x.itemsize >= _LARGE and address(x) != address(y)
+    return x.shape[1] >= _BLOCK and x.size * x.itemsize >= PAST_CACHES and address(x) != address(y)
 
 
 @jit
@@ -92,9 +91,9 @@ def softmax_past_caches(x, y, scratch):
     rows, C = x.shape
     size, width = x.itemsize, lanes(one_of(x))
     factor, m, s = scratch[0], scratch[1], scratch[2]
-    row, e_row = C * size, (C * size + _LINE - 1) // _LINE * _LINE
-    memory = np.empty(2 * e_row + _LINE, np.uint8)
-    e = address(memory) + -address(memory) % _LINE
+    row, e_row = C * size, (C * size + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES
+    memory = np.empty(2 * e_row + LINE_BYTES, np.uint8)
+    e = address(memory) + -address(memory) % LINE_BYTES
     m[0], q = row_max(address(x), C, one_of(x)), one_of(x)
     for n in range(rows + 1):
         this, last = e + n % 2 * e_row, e + (n + 1) % 2 * e_row
@@ -125,7 +124,7 @@ def softmax_past_caches(x, y, scratch):
 
 @jit
 def _fetch(address, size):
-    for line in range(0, _PIECE * size, _LINE):
+    for line in range(0, _PIECE * size, LINE_BYTES):
         prefetch(address + line)
 
 
