@@ -50,8 +50,8 @@ class CompilableNetwork:
                     f"{WHO}: layer {i} of {type(model).__name__} is a {type(layer).__name__}; "
                     "Affine, MatMul, Relu, Sigmoid and Tanh can be compiled"
                 )
-        self._products = [layer for layer in self._layers if isinstance(layer, MatMul)]
-        if not self._products:
+        self.products = [layer for layer in self._layers if isinstance(layer, MatMul)]
+        if not self.products:
             raise CannotCompile(f"{WHO}: {type(model).__name__} has no Affine or MatMul layer")
         self._loss = "softmax_with_loss", 1.0
         if optimizer is not None:
@@ -82,15 +82,15 @@ class CompilableNetwork:
                 return
 
     def _describe(self) -> None:
-        params = [p for layer in self._products for p in layer.params]
-        grads = [g for layer in self._products for g in layer.grads]
+        params = [p for layer in self.products for p in layer.params]
+        grads = [g for layer in self.products for g in layer.grads]
         dtypes = {a.dtype for a in (*params, *grads)}
         if len(dtypes) > 1:
             raise CannotCompile(f"{WHO}: parameters must be of one dtype, got {', '.join(sorted(map(str, dtypes)))}")
         if not all(is_plain(g) for g in grads):
             raise CannotCompile(f"{WHO}: gradients must be contiguous and writeable")
         features = None
-        for layer in self._products:
+        for layer in self.products:
             shapes, of_grads = [p.shape for p in layer.params], [g.shape for g in layer.grads]
             if shapes != of_grads or any(shape != shapes[0][1:] for shape in shapes[1:]):
                 got = f"shapes {shapes} and {of_grads}"
@@ -106,7 +106,7 @@ class CompilableNetwork:
             if any(xp_of(p).may_share_memory(p, q) for q in params[:i]):
                 raise CannotCompile(f"{WHO}: parameters of shapes {p.shape} share memory")
         self.params, self.dtype = params, params[0].dtype
-        self.features, self.classes = self._products[0].W.shape[0], self._products[-1].W.shape[1]
+        self.features, self.classes = self.products[0].W.shape[0], self.products[-1].W.shape[1]
         self.kernels = kernels_for(*params, *grads)
         states = self._optimizer.states_for(params)
         try:
@@ -116,7 +116,7 @@ class CompilableNetwork:
                 f"{WHO}: was compiled for the CPU, but the model is there no more; compile it again"
             ) from None
         # Last, so that after an error the next call describes anew.
-        self._watched = [(layer, layer.params[0], layer.params[-1]) for layer in self._products]
+        self._watched = [(layer, layer.params[0], layer.params[-1]) for layer in self.products]
         self._states = self._optimizer.states
 
     def _stages(self) -> list[tuple[Any, ...]]:
@@ -143,7 +143,7 @@ class CompilableNetwork:
             and len(x) > 0
         ):
             return x, (len(x),)
-        rows, lead = self._products[0]._as_rows(as_batch(x, WHO))
+        rows, lead = self.products[0]._as_rows(as_batch(x, WHO))
         check_one_device(rows, self.params[0])
         return rows if rows.dtype is self.dtype else rows.astype(self.dtype), lead
 

@@ -285,7 +285,7 @@ class CompiledStep(TrainingStep):
 
 
 class _OfThread(threading.local):
-    ready: tuple[Any, Any, Any] = (None, None, _never)  # a plan, the workspace for it, and its `at_once`
+    ready: tuple[Any, Any] = (None, None)  # a plan, and the workspace for it
 
 
 class CompiledPrediction:
@@ -297,6 +297,7 @@ class CompiledPrediction:
     def __init__(self, model: Any) -> None:
         self._model, self._network = model, CompilableNetwork(model, None)
         self._memory = _OfThread()
+        self._latest: tuple[Any, Any] = (None, _never)  # a workspace, of some thread that called, and its `at_once`
 
     def __reduce__(self) -> tuple[Any, ...]:
         return compile, (self._model,)  # as of a step
@@ -324,15 +325,14 @@ class CompiledPrediction:
         ValueError, TypeError
             Where x does not fit the network, or out not the result.
         """
-        network = self._network
+        network, y = self._network, out
+        if y is None and type(x) is np.ndarray and x.ndim == 2:
+            y = np.empty((len(x), network.classes), network.dtype)
+        # This does nothing in another thread than the workspace's, or once parameters were exchanged.
+        workspace, at_once = self._latest
+        if y is not None and at_once(x, y, probabilities):
+            return y
         network.refresh()
-        plan, workspace, at_once = self._memory.ready
-        if plan is network.plan:
-            y = out
-            if y is None and type(x) is np.ndarray and x.ndim == 2:
-                y = np.empty((len(x), network.classes), network.dtype)
-            if y is not None and at_once(x, y, probabilities):
-                return y
         rows, lead = network.rows(x)
         xp = network.kernels.xp
         if out is None:
@@ -346,10 +346,12 @@ class CompiledPrediction:
             )
         elif xp.may_share_memory(rows, out):
             raise ValueError(f"{WHO}: out must not overlap x, got one that does")
+        plan, workspace = self._memory.ready
         if plan is not network.plan:
             plan = network.plan
-            workspace = network.kernels.mlp_predict_workspace(plan, network.dtype)
-            self._memory.ready = plan, workspace, getattr(workspace, "at_once", _never)
+            workspace = network.kernels.mlp_predict_workspace(plan, network.dtype, network.products)
+            self._memory.ready = plan, workspace
+        self._latest = workspace, getattr(workspace, "at_once", _never)
         flat = out if len(lead) == 1 else out.reshape(-1, network.classes)
         network.kernels.mlp_predict(plan, workspace, rows, probabilities, flat)
         return out

@@ -328,6 +328,23 @@ def test_exchanged_parameters_are_noticed():
     assert_allclose(step(x, t), other.forward(x, t))
 
 
+@pytest.mark.parametrize("n", [3, 3000])
+@pytest.mark.parametrize("index", [0, 1])
+def test_predictions_notice_exchanged_parameters(index, n):
+    x, model = batch(n)[0], net()
+    predict, layer = fastnn.compile(model), model.layers["Affine2"]
+    assert_allclose(predict(x), model.predict(x))
+    layer.params[index] = layer.params[index] + 1
+    assert_allclose(predict(x), model.predict(x))
+    layer.params = [p + 1 for p in layer.params]
+    assert_allclose(predict(x), model.predict(x))
+    layer.params = tuple(p + 1 for p in layer.params)
+    assert_allclose(predict(x), model.predict(x))
+    del layer.params
+    with pytest.raises(AttributeError):
+        predict(x)
+
+
 @pytest.mark.parametrize("shapes", [[(7, 900), (9,)], [(7, 900), (900,)], [(7, 9), (2,)]])
 def test_exchanged_parameters_must_fit_each_other_and_their_gradients(shapes):
     """Compiled code has only their addresses: it would write beyond the end of what is too small."""

@@ -24,7 +24,9 @@ from ._objects import (
     WRITEABLE,
     boolean,
     call_python,
+    calling_thread,
     enter_python,
+    has_list,
     is_plain,
     leave_python,
     ndim,
@@ -32,6 +34,7 @@ from ._objects import (
     python_function,
     read,
     table_of,
+    this_thread,
     to_integer,
 )
 from ._threads import claim_threads, release_threads
@@ -40,7 +43,11 @@ _DTYPE, _FUNCTION, _TABLE, _LENGTH, _SQUARES, _FEATURES, _CLASSES, _MOST_ROWS = 
 # With more rows Python's `on_threads` is called. It calls the same with their number before the other arguments, and
 # with a table that has no such limit, and no `on_threads`.
 _ALONE_ROWS, _ON_THREADS, _LOSS = range(OWN + 64, OWN + 88, 8)
+# The thread that a prediction's memory is for; an address of rows, how many there are, and the name "params".
+_THREAD, _WATCHED, _LAYERS, _PARAMS = range(OWN + 88, OWN + 120, 8)
+_LAYER, _FIRST, _LAST, _WATCHED_BYTES = range(0, 32, 8)  # a row: objects by their addresses
 _NO, _YES, _TOO_LARGE = range(3)
+_NAME = sys.intern("params")
 
 
 def step_at_once(train, table, squares, dtype, alone_rows, most_rows):
@@ -53,15 +60,21 @@ def step_at_once(train, table, squares, dtype, alone_rows, most_rows):
     return _at_once(_step, table, squares, dtype, train, alone_rows, most_rows)
 
 
-def prediction_at_once(predict, table, dtype, alone_rows):
-    """at_once(x, out, probabilities) does as `mlp_predict`, and returns True; or False. Otherwise as `step_at_once`."""
-    return _at_once(_predict, table, table, dtype, predict, alone_rows, sys.maxsize)
+def prediction_at_once(predict, table, dtype, alone_rows, watched):
+    """at_once(x, out, probabilities) does as `mlp_predict`, and returns True; or False. Otherwise as `step_at_once`.
+
+    watched: layers, each with the first and the last of its ``params``. False as well once these are others, which
+    takes Python 0.6 µs to find out, with caches full of weights; and in another thread than that which calls this.
+    """
+    rows = np.array([[*map(id, row)] for row in watched], np.int64)
+    watching = this_thread(), rows.ctypes.data, len(rows), id(_NAME)
+    return *_at_once(_predict, table, table, dtype, predict, alone_rows, sys.maxsize, *watching), rows, watched
 
 
-def _at_once(function, table, squares, dtype, compiled, alone_rows, most_rows):
+def _at_once(function, table, squares, dtype, compiled, alone_rows, most_rows, *watching):
     known = table_of(
         id(dtype), compiled, table.ctypes.data, len(table), squares.ctypes.data, table[1, IN], table[-1, OUT],
-        most_rows, sys.maxsize, 0, 0,
+        most_rows, sys.maxsize, 0, 0, *watching,
     )  # fmt: skip
     large = python_function(function, known)
 
@@ -154,9 +167,22 @@ def _step(table, args, count):
 
 
 @jit
+def _is_current(table):
+    """Whether the memory is for this thread, and the layers' parameters are those of which the plan has addresses."""
+    if calling_thread() != read(table, _THREAD):
+        return False
+    row = read(table, _WATCHED)
+    for _ in range(read(table, _LAYERS)):
+        if not has_list(table, read(row, _LAYER), read(table, _PARAMS), read(row, _FIRST), read(row, _LAST)):
+            return False
+        row += _WATCHED_BYTES
+    return True
+
+
+@jit
 def _work_of_prediction(table, args, count):
     threads, args, count = _split(table, args, count)
-    if count != 3:
+    if count != 3 or not _is_current(table):
         return _NO
     x, out, probabilities = read(args, 0), read(args, 8), read(args, 16)
     n, wanted = _rows_of(table, x), probabilities == read(table, TRUE)

@@ -43,6 +43,7 @@ class Plan(NamedTuple):
 
     table: np.ndarray
     work: int  # multiply-adds a sample
+    params: list[tuple[Any, ...]]  # W, or W and b, of each product
     kept: Any  # arrays of which the table has addresses
 
 
@@ -77,7 +78,8 @@ def mlp_plan(stages, rule="sgd", states=None, loss="softmax_with_loss", scale=1.
     table[0, [UPDATE, RULE]] = compiled_update(dtype).address, compiled_rule(rule, dtype).address
     table[0, LOSS] = _LOSSES[loss]
     table[0].view(np.float64)[SCALE] = scale / features if loss == "mean_squared_error" else scale
-    return Plan(table, work, kept)
+    params = [(W,) if b is None else (W, b) for W, b, *_ in stages if W is not None]
+    return Plan(table, work, params, kept)
 
 
 @jit

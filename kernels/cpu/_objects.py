@@ -27,6 +27,7 @@ from ._threads import claim_threads, release_threads
 # What must be known of CPython's and NumPy's objects: where their fields lie, in bytes. They belong to the binary
 # interfaces of both and have not moved in twenty years; `_layout_is_known` looks before they are relied upon.
 TYPE, VALUE, DATA, NDIM, SHAPE, DESCR, FLAGS = 8, 16, 16, 24, 32, 56, 64
+_LENGTH, _ITEMS = 16, 24  # of a list
 CONTIGUOUS, BY_COLUMNS, ALIGNED, WRITEABLE = 0x1, 0x2, 0x100, 0x400
 CONTIGUOUS_ALIGNED = CONTIGUOUS | ALIGNED
 _COUNTED = sys.version_info < (3, 12)  # True and False have reference counts, too; later they are immortal
@@ -34,6 +35,7 @@ _COUNTED = sys.version_info < (3, 12)  # True and False have reference counts, t
 # With what every table begins: objects by their addresses, which differ from process to process.
 _OBJECTS = [
     np.ndarray,
+    list,
     float,
     True,
     False,
@@ -44,7 +46,7 @@ _OBJECTS = [
     claim_threads,
     release_threads,
 ]
-NDARRAY, FLOAT, TRUE, FALSE, FLOAT32, FLOAT64, FLOAT16, INTP, _CLAIM, _RELEASE, _CALL, OWN = range(0, 96, 8)
+NDARRAY, _LIST, FLOAT, TRUE, FALSE, FLOAT32, FLOAT64, FLOAT16, INTP, _CLAIM, _RELEASE, _CALL, OWN = range(0, 104, 8)
 _VECTORCALL = ctypes.cast(ctypes.pythonapi.PyObject_Vectorcall, ctypes.c_void_p).value
 
 
@@ -62,7 +64,11 @@ def _layout_is_known():
         return False
     a, b = np.zeros((3, 5), "float32"), np.zeros((2, 3, 4), "float64")[:, ::2]
     b.flags.writeable = False
-    pointer, number = ctypes.c_int64, ctypes.c_int32
+    pointer, number, items = ctypes.c_int64, ctypes.c_int32, [a, b]
+    if field(items, _LENGTH, pointer) != 2:
+        return False
+    if (pointer * 2).from_address(field(items, _ITEMS, pointer))[:] != [*map(id, items)]:
+        return False
     return field(0.7, VALUE, ctypes.c_double) == 0.7 and all(
         field(array, TYPE, pointer) == id(np.ndarray)
         and field(array, DATA, pointer) == array.ctypes.data
@@ -119,6 +125,18 @@ leave_python = types.ExternalFunction("PyEval_SaveThread", types.intp())
 enter_python = types.ExternalFunction("PyEval_RestoreThread", types.void(types.intp))
 to_integer = types.ExternalFunction("PyLong_AsSsize_t", types.intp(types.intp))
 _forget = types.ExternalFunction("Py_DecRef", types.void(types.intp))
+_attribute = types.ExternalFunction("PyObject_GetAttr", types.intp(types.intp, types.intp))
+_forget_error = types.ExternalFunction("PyErr_Clear", types.void())
+
+# The address of what Python keeps of the thread that calls, as `this_thread` returns it.
+calling_thread = types.ExternalFunction("PyThreadState_Get", types.intp())
+
+
+def this_thread():
+    """To compare with `calling_thread`."""
+    get = ctypes.pythonapi.PyThreadState_Get
+    get.restype = ctypes.c_ssize_t
+    return get()
 
 
 @jit
@@ -142,6 +160,21 @@ def threads_claimed(table):
 def give_threads_back(table, threads):
     if threads > 1:
         _forget(call_python(table, read(table, _RELEASE), 0, 0))
+
+
+@jit
+def has_list(table, obj, name, first, last):
+    """Whether an object's attribute is a list that begins and ends with these objects."""
+    items = _attribute(obj, name)
+    if items == 0:
+        _forget_error()
+        return False
+    same = False
+    if read(items, TYPE) == read(table, _LIST) and read(items, _LENGTH) > 0:
+        at = read(items, _ITEMS)
+        same = read(at, 0) == first and read(at, 8 * (read(items, _LENGTH) - 1)) == last
+    _forget(items)
+    return same
 
 
 @jit

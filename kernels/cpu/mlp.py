@@ -103,15 +103,21 @@ def mlp_workspace(plan, batch_size, dtype):
     return Workspace(table, squares, (*memory, kept), at_once)
 
 
-def mlp_predict_workspace(plan, dtype):
-    """Memory in which `mlp_predict` keeps the activations of a few rows a thread."""
+def mlp_predict_workspace(plan, dtype, layers=()):
+    """Memory in which `mlp_predict`, called from this thread, keeps the activations of a few rows a thread.
+
+    layers: objects whose ``params`` are the plan's W and b. Once they are others, the workspace's `at_once` does
+    nothing; nor does it in other threads.
+    """
     dtype, widest = np.dtype(dtype), int(plan.table[1:, WIDTH].max())
     work = np.empty((numba.config.NUMBA_NUM_THREADS, 2 * PREDICT_ROWS * widest), dtype)
     functions = {ENGINE: compiled_product(dtype.char), PREDICT_PASS: compiled_predict_pass(dtype.char)}
     large = 1 << 20  # a batch as large as any
     multiplies_much = any(pays_in_rows(large, n, d) for d, n in plan.table[1:, [IN, OUT]].tolist())
     table, memory = _memory(plan, functions, work, multiplies_much)
-    at_once, kept = prediction_at_once(_compiled_predict().address, table, dtype, PARALLEL_ABOVE // plan.work)
+    predict, alone_rows = _compiled_predict().address, PARALLEL_ABOVE // plan.work
+    watched = [(layer, params[0], params[-1]) for layer, params in zip(layers, plan.params, strict=False)]
+    at_once, *kept = prediction_at_once(predict, table, dtype, alone_rows, watched)
     return Workspace(table, np.empty(0), (*memory, kept), at_once)
 
 

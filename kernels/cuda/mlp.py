@@ -82,7 +82,7 @@ def mlp_workspace(plan, batch_size, dtype):
     return Workspace(y, g, cupy.empty(batch_size, dtype), cupy.empty(plan.tasks, cupy.float64))
 
 
-def mlp_predict_workspace(plan, dtype):
+def mlp_predict_workspace(plan, dtype, layers=()):
     """Memory in which `mlp_predict` keeps the activations of a few rows for each block."""
     return cupy.empty((4 * multiprocessors(), 2 * _ROWS * plan.widest), dtype)
 

@@ -37,7 +37,7 @@ def mlp_workspace(plan, batch_size, dtype):
     return None
 
 
-def mlp_predict_workspace(plan, dtype):
+def mlp_predict_workspace(plan, dtype, layers=()):
     return None
 
 

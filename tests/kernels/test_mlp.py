@@ -1,5 +1,9 @@
 """Whole training steps and predictions of one call, against the reference in float64."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -401,3 +405,23 @@ class TestAtOnce:
             (x, out),
         ]:
             assert workspace.at_once(*wrong) is False
+
+    def test_prediction_only_in_its_thread_and_while_layers_have_the_parameters(self, dtype):
+        own = stages(*mlp(3, 7, 4), dtype)
+        layers = [SimpleNamespace(params=[W, b]) for W, b, *_ in own]
+        x, out = np.ones((9, 3), dtype), np.empty((9, 4), dtype)
+        workspace = cpu.mlp_predict_workspace(cpu.mlp_plan(own), dtype, layers)
+        at_once = workspace.at_once
+        assert at_once(x, out, True) is True
+        with ThreadPoolExecutor(1) as threads:
+            assert threads.submit(at_once, x, out, True).result() is False
+        last, (W, b) = layers[-1], layers[-1].params
+        counts = [sys.getrefcount(a) for a in (W, b, last.params)]
+        for other in ([W.copy(), b], [W, b.copy()], [], [W], (W, b), None):
+            last.params = other
+            assert at_once(x, out, True) is False
+        del last.params
+        assert at_once(x, out, True) is False
+        last.params = params = [W, b]
+        assert at_once(x, out, True) is True
+        assert [sys.getrefcount(a) for a in (W, b, params)] == [*counts[:2], counts[2] + 1]
