@@ -5,7 +5,6 @@ filters, the rows of a register tile over the pixels of one row of outputs: so n
 What a tile leaves, (pixels, filters), is transposed in the first-level cache on its way to the output.
 """
 
-import numpy as np
 from numba import carray
 
 from ._caches import LINE_BYTES, PAST_CACHES, round_up
@@ -13,7 +12,7 @@ from ._dtype import infinity_of, itemsize, lanes, zero_of
 from ._image_plan import PHASE, STRIPE_PIXELS, band_rows, ceil_div
 from ._image_tile import as_pointer, copy_block
 from ._jit import jit
-from ._memory import address, call, fence, keep, load, scale_past_caches, store
+from ._memory import allocate, call, fence, free, load, scale_past_caches, store
 from ._simd import VECTORS
 from ._transpose import transpose_matrix
 
@@ -145,8 +144,11 @@ def convolve(task, part, parts, one):
     bands = ceil_div(plan.out_rows, band)
     jobs = task.images * plan.groups * bands
     turned_row = (plan.pixels // lanes(one) | 1) * lanes(one)
-    scratch = np.empty((plan.copy_size + (plan.pixels + turned_row) * widest) * size + LINE_BYTES, np.uint8)
-    copy = round_up(address(scratch), LINE_BYTES)
+    scratch = allocate((plan.copy_size + (plan.pixels + turned_row) * widest) * size + LINE_BYTES)
+    if scratch == 0:
+        task.no_memory = 1
+        return
+    copy = round_up(scratch, LINE_BYTES)
     tiles = copy + plan.copy_size * size
     turned = tiles + plan.pixels * widest * size
     for job in range(jobs * part // parts, jobs * (part + 1) // parts):
@@ -173,4 +175,4 @@ def convolve(task, part, parts, one):
                     store_stripe(to, tiles, turned, turned_row, filters, width, s1 - s0, columns, is_large, plan, one)
     if is_large:
         fence()
-    keep(scratch)
+    free(scratch)

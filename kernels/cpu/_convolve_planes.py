@@ -6,7 +6,6 @@ tile over filters. Nothing needs transposing. Where the rows have pixels between
 are several phases, sums go to the output by way of scratch memory.
 """
 
-import numpy as np
 from numba import carray
 
 from ._caches import LINE_BYTES, round_up
@@ -15,7 +14,7 @@ from ._dtype import infinity_of, itemsize, lanes, zero_of
 from ._image_plan import PHASE, PIXEL_ROWS, PIXEL_VECTORS, band_rows, ceil_div
 from ._image_tile import as_pointer, copy_block
 from ._jit import jit
-from ._memory import address, call, copy_bytes, keep, load, store
+from ._memory import allocate, call, copy_bytes, free, load, store
 
 
 @jit
@@ -128,8 +127,11 @@ def convolve(task, part, parts, one):
     first_job, end_job = jobs * part // parts, jobs * (part + 1) // parts
     if first_job >= end_job:
         return
-    scratch = np.empty((plan.copy_size + plan.filters * plan.pixels) * size + LINE_BYTES, np.uint8)
-    copy = round_up(address(scratch), LINE_BYTES)
+    scratch = allocate((plan.copy_size + plan.filters * plan.pixels) * size + LINE_BYTES)
+    if scratch == 0:
+        task.no_memory = 1
+        return
+    copy = round_up(scratch, LINE_BYTES)
     sums = copy + plan.copy_size * size
     for i in range(plan.copy_size):  # memory as it comes may hold subnormal numbers, which are slow
         store(copy, i, zero_of(one))
@@ -146,4 +148,4 @@ def convolve(task, part, parts, one):
             if not direct:
                 here = min(rows, phase.rows - y0)
                 store_rows(out + phase.out_at * size, sums, phase, here, plan, one)
-    keep(scratch)
+    free(scratch)

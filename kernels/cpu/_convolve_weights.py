@@ -5,7 +5,6 @@ of the output, whose gradient is transposed before. Jobs are chunks of images ti
 the shapes decide, and they are added up in order: the result does not depend on the number of threads.
 """
 
-import numpy as np
 from numba import carray
 
 from ._caches import LINE_BYTES, round_up
@@ -13,7 +12,7 @@ from ._convolve import TERM_BYTES, copied_rows, copy_rows, panel_width
 from ._dtype import infinity_of, itemsize, lanes, zero_of
 from ._image_plan import band_rows, ceil_div
 from ._jit import jit
-from ._memory import address, call, keep, load, one_element, store
+from ._memory import allocate, call, free, load, one_element, store
 from ._simd import VECTORS
 from ._transpose import transpose_matrix
 
@@ -70,8 +69,11 @@ def sum_up(task, part, parts, one):
     band = band_rows(plan, task.images, JOBS)
     bands = ceil_div(plan.out_rows, band)
     units, jobs = task.images * bands, chunks * plan.groups * panels
-    scratch = np.empty((plan.copy_size + plan.pixels * widest) * size + LINE_BYTES, np.uint8)
-    copy = round_up(address(scratch), LINE_BYTES)
+    scratch = allocate((plan.copy_size + plan.pixels * widest) * size + LINE_BYTES)
+    if scratch == 0:
+        task.no_memory = 1
+        return
+    copy = round_up(scratch, LINE_BYTES)
     turned = copy + plan.copy_size * size
     for job in range(jobs * part // parts, jobs * (part + 1) // parts):
         chunk, group, panel = job // panels // plan.groups, job // panels % plan.groups, job % panels
@@ -101,7 +103,7 @@ def sum_up(task, part, parts, one):
                     task.tile, 1, vectors, count, one_element(one), 0, turned, task.terms_of_bias + table,
                     to, width, to, 0, floor,
                 )  # fmt: skip
-    keep(scratch)
+    free(scratch)
 
 
 @jit

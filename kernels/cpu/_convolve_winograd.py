@@ -11,7 +11,6 @@ Additions spread NaN and infinity over a tile, and may overflow: where an output
 
 from typing import NamedTuple
 
-import numpy as np
 from numba import carray
 
 from ._caches import LINE_BYTES, PAST_CACHES, round_up
@@ -19,7 +18,7 @@ from ._convolve_planes import panel_of
 from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS, ceil_div
 from ._jit import jit
-from ._memory import address, call, fence, keep, load, prefetch, scale_past_caches, store
+from ._memory import allocate, call, fence, free, load, prefetch, scale_past_caches, store
 from ._winograd_tile import store_rows, transform_columns, transform_rows, transform_sums
 
 _BIASED = 5  # of the elements of a tile, the one that all four outputs have with a factor of 1
@@ -197,8 +196,11 @@ def convolve(task, part, parts, one):
     zeroed = 16 * plan.row + LINE_BYTES // size
     panel_sums, panel_pixels = 16 * PIXEL_ROWS * PIXEL_VECTORS * lanes(one), PIXEL_ROWS * 4 * plan.row
     elements = zeroed + 16 * plan.plane + panel_sums + panel_pixels + 4 * plan.row
-    memory = np.empty(elements * size + LINE_BYTES, np.uint8)
-    half = round_up(address(memory), LINE_BYTES)
+    memory = allocate(elements * size + LINE_BYTES)
+    if memory == 0:
+        tasks[0].no_memory = 1
+        return
+    half = round_up(memory, LINE_BYTES)
     for i in range(zeroed):
         store(half, i, zero_of(one))
     tiles = half + zeroed * size
@@ -218,4 +220,4 @@ def convolve(task, part, parts, one):
     for i in range(lanes(one)):
         if load(scratch.check, i, one) != 0:
             tasks[0].not_finite = 1
-    keep(memory)
+    free(memory)

@@ -23,7 +23,7 @@ from numba.extending import intrinsic, overload
 
 from ._caches import LINE_BYTES
 from ._jit import c_function, jit, once
-from ._memory import call, prefetch
+from ._memory import call, on_stack, prefetch
 from ._objects import (
     DATA,
     DESCR,
@@ -48,7 +48,6 @@ from ._objects import (
     is_plain,
     leave_python,
     ndim,
-    on_stack,
     python_function,
     read,
     same_shape,

@@ -111,6 +111,7 @@ class Task(NamedTuple):
     out: int
     b: int
     memory: int  # for the weights, in the order in which tiles read them
+    no_memory: int  # set to 1 if there is none for scratch
     plan: Plan
     tile: int
     relu: int
@@ -132,6 +133,7 @@ class WeightsTask(NamedTuple):
     dW: int
     db: int
     memory: int  # for sums
+    no_memory: int
     plan: Plan
     taps: Taps
     tile: int

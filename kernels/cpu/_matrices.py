@@ -19,7 +19,7 @@ from ._gemm import (
 )
 from ._jit import c_function, jit, once
 from ._math import exp
-from ._memory import address, call, keep, load, one_element, store
+from ._memory import allocate, call, free, load, on_stack, one_element, store
 from ._parts import in_parts
 from ._threads import launch_threads, on_threads
 
@@ -64,12 +64,13 @@ def grid(m, n, panel, threads):
 
 
 def _part(
-    engine, amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, sums, second,
+    engine, amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row, sums, second, no_memory,
     row_parts, column_parts, part, alpha,
 ):  # fmt: skip
     """One part of a product, and of the `sums` sums of columns; arrays by their addresses.
 
     second: memory for what the second half of the features comes to, see `_by_halves`; 0 where they are not halved.
+    no_memory: set to 1 if there is none for scratch.
     """
     size, panel = itemsize(alpha), 2 * lanes(alpha)
     if second != 0:
@@ -82,23 +83,29 @@ def _part(
     j, j_end = share_of(n, panel, part % column_parts, column_parts)
     rows, columns = i_end - i, j_end - j
     needed = scratch_bytes(rows, columns, depth, a_row, a_col, b_row, b_col, alpha)
-    scratch = np.empty(AMX_SCRATCH_BYTES if amx != 0 else needed, np.uint8)
+    scratch = allocate(AMX_SCRATCH_BYTES if amx != 0 else needed)
+    if scratch == 0:
+        store(no_memory, 0, 1)
+        return
     a_i, b_j = a + i * a_row * size, b + j * b_col * size
     c_ij, v_ij = c + (i * c_row + j) * size, v + (i * v_row + j) * size
     call(
         amx if amx != 0 else engine, rows, columns, depth, a_i, a_row, a_col, b_j, b_row, b_col,
-        c_ij, c_row, ending, v_ij, v_row, address(scratch), alpha,
+        c_ij, c_row, ending, v_ij, v_row, scratch, alpha,
     )  # fmt: skip
-    keep(scratch)
+    free(scratch)
     if sums > 0:  # by the same engine, as a row of ones times B
         j, j_end = share_of(sums, panel, part, row_parts * column_parts)
         columns, b_j, v_j = j_end - j, b + j * b_col * size, v + j * size
-        scratch = np.empty(scratch_bytes(1, columns, depth, 0, 0, b_row, b_col, alpha), np.uint8)
+        scratch = allocate(scratch_bytes(1, columns, depth, 0, 0, b_row, b_col, alpha))
+        if scratch == 0:
+            store(no_memory, 0, 1)
+            return
         call(
             engine, 1, columns, depth, one_element(alpha), 0, 0, b_j, b_row, b_col,
-            v_j, columns, STORE, 0, 0, address(scratch), alpha,
+            v_j, columns, STORE, 0, 0, scratch, alpha,
         )  # fmt: skip
-        keep(scratch)
+        free(scratch)
 
 
 @jit
@@ -137,24 +144,30 @@ def _share_out(threads, parts, function, before, alpha):
 
 
 def _multiply(functions, form, threads, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, v, alpha):
-    """C = ending(A · B), all by their addresses, by so many threads. functions: see `_Functions`."""
+    """C = ending(A · B), all by their addresses, by so many threads. functions: see `_Functions`.
+
+    Returns 0; 1 if there was no memory for scratch.
+    """
     ending, amx = form & ENDING, load(functions, AMX, 0) if form & BY_AMX else 0
     v_row = n if ending in (RELU_GRADIENT, SIGMOID_GRADIENT) else 0
     halves = 2 if _by_halves(form & ~BY_AMX, m, n, depth) else 1
-    second = np.empty(m * n * itemsize(alpha) if halves == 2 else 0, np.uint8)
+    second, no_memory = 0, on_stack((0,))
+    if halves == 2:
+        second = allocate(m * n * itemsize(alpha))
+        if second == 0:
+            return 1
     unit = 2 * lanes(alpha) if depth >= _COLUMNS_FROM else n
     row_parts, column_parts = grid(m, n, unit, max(1, threads // halves))
     arguments = (
         load(functions, _PRODUCT, 0), amx, m, n, depth, a, a_row, a_col, b, b_row, b_col, c, c_row, ending, v, v_row,
-        n if form & COLUMN_SUMS else 0, address(second) if halves == 2 else 0, row_parts, column_parts,
+        n if form & COLUMN_SUMS else 0, second, no_memory, row_parts, column_parts,
     )  # fmt: skip
     _share_out(threads, halves * row_parts * column_parts, load(functions, _PART, 0), arguments, alpha)
     if halves == 2:
         parts = threads if m * n > _ADDED_ALONE else 1
-        _share_out(
-            threads, parts, load(functions, _ADD_HALF, 0), (m, n, c, c_row, address(second), ending, parts), alpha
-        )
-    keep(second)
+        _share_out(threads, parts, load(functions, _ADD_HALF, 0), (m, n, c, c_row, second, ending, parts), alpha)
+        free(second)
+    return load(no_memory, 0, 0)
 
 
 _PART, _ADD_HALF, _PRODUCT, MULTIPLY, AMX = range(5)
@@ -170,8 +183,8 @@ class _Functions:
         real = types.float32 if dtype.char == "f" else types.float64
         launch_threads()
         part, add_half, multiply = (
-            c_function(types.void(*[types.intp] * count, real), f)
-            for f, count in ((_part, 21), (_add_half, 8), (_multiply, 15))
+            c_function(result(*[types.intp] * count, real), f)
+            for result, f, count in ((types.void, _part, 22), (types.void, _add_half, 8), (types.intp, _multiply, 15))
         )
         self._compiled = part, add_half, compiled_product(dtype.char), multiply
         self.dtype = dtype
@@ -194,7 +207,9 @@ class _Functions:
             shapes = ", ".join(str(array.shape) for array in (a, b, v, c) if array is not None)
             raise ValueError(f"fastnn: the shapes of a matrix product must fit each other, got {shapes}")
         a_0, b_0, c_0, v_0 = (0 if array is None else array.ctypes.data for array in (a, b, c, v))
-        self._multiply(form, threads, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, c_row, v_0, 1)
+        sizes, operands = (m, n, depth), (a_0, a_row, a_col, b_0, b_row, b_col, c_0, c_row, v_0)
+        if self._multiply(form, threads, *sizes, *operands, 1):
+            raise MemoryError(f"fastnn: no memory for the scratch of a matrix product of shape ({m}, {n})")
 
     def _strides(self, a, transpose=0):
         """(rows, columns, row stride, column stride); along an axis of length 1 NumPy's stride may be anything."""

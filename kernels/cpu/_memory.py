@@ -97,19 +97,50 @@ def store(typing, address, index, value):
     return types.void(types.intp, types.intp, value), code
 
 
+def _emit_call(builder, result, args, count):
+    address, packed = args
+    values = [builder.extract_value(packed, i) for i in range(count)]
+    function = ir.FunctionType(result, [value.type for value in values])
+    return builder.call(builder.inttoptr(address, function.as_pointer()), values)
+
+
 @intrinsic
 def call(typing, address, *args):
     """Call the compiled function at `address`, which returns nothing, with integers and floats."""
     signature = types.void(types.intp, types.StarArgTuple.from_types(args))
 
     def code(context, builder, signature, args):
-        address, packed = args
-        values = [builder.extract_value(packed, i) for i in range(len(signature.args[1]))]
-        function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(builder.inttoptr(address, function.as_pointer()), values)
+        _emit_call(builder, ir.VoidType(), args, len(signature.args[1]))
         return context.get_dummy_value()
 
     return signature, code
+
+
+@intrinsic
+def ask(typing, address, *args):
+    """The same of a function that returns an integer."""
+    signature = types.intp(types.intp, types.StarArgTuple.from_types(args))
+    return signature, lambda context, builder, signature, args: _emit_call(builder, I64, args, len(signature.args[1]))
+
+
+@intrinsic
+def on_stack(typing, values):
+    """The address of these integers in memory, as long as the function runs."""
+    count = len(values)
+
+    def code(context, builder, signature, args):
+        memory = cgutils.alloca_once(builder, I64, count)
+        for i in range(count):
+            builder.store(builder.extract_value(args[0], i), builder.gep(memory, [I64(i)]))
+        return builder.ptrtoint(memory, I64)
+
+    return types.intp(types.UniTuple(types.intp, count)), code
+
+
+# Memory of so many bytes, to be freed, by its address; 0 if there is none. For functions that are called by their
+# addresses: these must tell their caller, as an exception (of `np.empty`) would be printed, and lost.
+allocate = types.ExternalFunction("NRT_Allocate", types.intp(types.intp))
+free = types.ExternalFunction("NRT_Free", types.void(types.intp))
 
 
 @intrinsic

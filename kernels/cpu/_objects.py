@@ -16,7 +16,6 @@ import sysconfig
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._ir import I64
@@ -103,26 +102,13 @@ def api(typing_context, function, args):
     return types.intp(types.intp, types.UniTuple(types.intp, count)), code
 
 
-@intrinsic
-def on_stack(typing_context, values):
-    """The address of these integers in memory, as long as the function runs."""
-    count = len(values)
-
-    def code(context, builder, signature, args):
-        memory = cgutils.alloca_once(builder, I64, count)
-        for i in range(count):
-            builder.store(builder.extract_value(args[0], i), builder.gep(memory, [I64(i)]))
-        return builder.ptrtoint(memory, I64)
-
-    return types.intp(types.UniTuple(types.intp, count)), code
-
-
 # A float as a new object, to be returned.
 new_float = types.ExternalFunction("PyFloat_FromDouble", types.intp(types.float64))
 
 # Let other Python threads run, which returns what is needed to go on; and go on.
 leave_python = types.ExternalFunction("PyEval_SaveThread", types.intp())
 enter_python = types.ExternalFunction("PyEval_RestoreThread", types.void(types.intp))
+no_memory = types.ExternalFunction("PyErr_NoMemory", types.intp())  # raises; returns 0
 to_integer = types.ExternalFunction("PyLong_AsSsize_t", types.intp(types.intp))
 _forget = types.ExternalFunction("Py_DecRef", types.void(types.intp))
 _attribute = types.ExternalFunction("PyObject_GetAttr", types.intp(types.intp, types.intp))

@@ -28,7 +28,7 @@ from ._matrices import (
     functions_for,
     multiply,
 )
-from ._memory import call, load
+from ._memory import ask, load
 from ._objects import (
     ALIGNED,
     BY_COLUMNS,
@@ -53,6 +53,7 @@ from ._objects import (
     is_plain,
     leave_python,
     ndim,
+    no_memory,
     python_function,
     read,
     same_shape,
@@ -157,12 +158,15 @@ def _work(table, args, count):
         python = leave_python()
     arguments = functions, form, threads, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, n, v_0
     if dtype == read(table, FLOAT32):
-        call(load(functions, MULTIPLY, 0), *arguments, np.float32(1))
+        failed = ask(load(functions, MULTIPLY, 0), *arguments, np.float32(1))
     else:
-        call(load(functions, MULTIPLY, 0), *arguments, np.float64(1))
+        failed = ask(load(functions, MULTIPLY, 0), *arguments, np.float64(1))
     if is_large:
         enter_python(python)
         give_threads_back(table, threads)
+    if failed != 0:
+        no_memory()
+        return ERROR
     return YES
 
 

@@ -44,6 +44,7 @@ class WinogradTask(NamedTuple):
     out: int
     b: int
     memory: int  # for transformed filters
+    no_memory: int
     not_finite: int  # set to 1 if an output is not
     plan: WinogradPlan
     tile: int

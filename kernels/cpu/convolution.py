@@ -34,10 +34,13 @@ PARALLEL_ABOVE = 400_000
 def _two_passes(first, second, task, x, W, out, b, memory, one, threads):
     """Complete a task, then have both passes done, by C functions of (task, part, parts, one) that do a share of it."""
     brought = x.shape[0], address(x), address(W), address(out), address(b), round_up(address(memory), LINE_BYTES)
-    for i in range(len(brought)):
+    no_memory = len(brought)
+    for i in range(no_memory):
         task[i] = brought[i]
     in_parts(threads, threads, first, (address(task),), (threads, one))
     in_parts(threads, threads, second, (address(task),), (threads, one))
+    if task[no_memory] != 0:
+        raise MemoryError("fastnn: no memory for the scratch of a convolution")
 
 
 class _Prepared(NamedTuple):
@@ -70,7 +73,7 @@ def _lanes(dtype):
 
 def _prepare(plan, tables, dtype, has_bias, relu):
     task = Task(
-        *[0] * 6,
+        *[0] * 7,
         plan=plan,
         tile=compiled_image_tile(dtype, bool(plan.in_planes)).address,
         relu=int(relu),
@@ -101,7 +104,7 @@ def _backward_task(dtype, *geometry):
 def _weights_task(dtype, *geometry):
     plan, taps, tables = weights_plan(*geometry, _lanes(dtype))
     task = WeightsTask(
-        *[0] * 6,
+        *[0] * 7,
         plan=plan,
         taps=taps,
         tile=compiled_image_tile(dtype).address,
@@ -123,7 +126,7 @@ def _winograd_task(relu, turned, dtype, image_size, W_shape, pad, out_size):
     channels, filters, strides = (F, C, (KH * KW, C * KH * KW)) if turned else (C, F, (C * KH * KW, KH * KW))
     plan, terms = winograd_plan(image_size, out_size, channels, filters, pad, strides, turned, _lanes(dtype))
     task = WinogradTask(
-        *[0] * 7,
+        *[0] * 8,
         plan=plan,
         tile=compiled_image_tile(dtype, True).address,
         relu=int(relu),

@@ -1,0 +1,66 @@
+"""Where there is no memory for scratch, kernels raise: they do not return as if they had done their work."""
+
+import ast
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+CALLS_WITH_LITTLE_MEMORY = """
+    import contextlib, resource, zlib
+    from pathlib import Path
+    import numpy as np
+    import fastnn
+    from fastnn.kernels import cpu
+
+    rng = np.random.default_rng(0)
+    shapes = (64, 640), (640, 320), (64, 320), (2, 32, 28, 28), (32, 32, 3, 3), (320,), (32,)
+    x, W, dout, images, filters, b, b_F = (rng.standard_normal(shape, "f4") for shape in shapes)
+    out, dW, _, out_images, dfilters, db, db_F = map(np.empty_like, (dout, W, dout, images, filters, b, b_F))
+    geometry = (1, 1), (1, 1), (1, 1)
+    calls = {
+        "affine": (cpu.affine_forward, (x, W, b), (out,)),
+        "its gradients": (cpu.affine_backward_params, (x, dout), (dW, db)),
+        "convolution": (cpu.convolution_forward, (images, filters, b_F, *geometry), (out_images,)),
+        "its gradients, too": (cpu.convolution_backward_params, (images, images, *geometry), (dfilters, db_F)),
+    }
+
+    def result(kernel, inputs, outputs):
+        for array in outputs:
+            array.fill(np.nan)
+        try:
+            kernel(*inputs, *outputs)
+        except MemoryError:
+            return "MemoryError"
+        return [zlib.crc32(array) for array in outputs]  # takes no memory
+
+    for call in calls.values():
+        result(*call)
+    right = {name: result(*call) for name, call in calls.items()}  # compiled, now called past Numba's dispatcher
+    bound = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (bound + (16 << 20), resource.RLIM_INFINITY))
+    found, taken = {name: set() for name in calls}, []
+    for size in (1 << 20, 1 << 15):
+        with contextlib.suppress(MemoryError):
+            while True:
+                taken.append(bytearray(size))
+    while True:
+        for threads in {1, fastnn.get_num_threads()}:
+            with fastnn.threads(threads):
+                for name, call in calls.items():
+                    got = result(*call)
+                    found[name].add("right" if got == right[name] else "wrong" if isinstance(got, list) else got)
+        if not taken:
+            break
+        taken.pop()
+    print(found)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bounds memory as Linux does")
+def test_scratch_memory():
+    command = [sys.executable, "-c", textwrap.dedent(CALLS_WITH_LITTLE_MEMORY)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stderr == ""
+    assert all(found == {"MemoryError", "right"} for found in ast.literal_eval(done.stdout).values())
