@@ -1,7 +1,7 @@
 """Gaussian error linear unit, and its approximation by tanh. Sibling: kernels/ref/gelu.py.
 
 gelu:       out = x · P      dx = dout · (P + x · p)      P = (1 + erf(x / √2)) / 2, p = exp(-x² / 2) / √(2π)
-gelu_tanh:  out = x · s      dx = dout · s · (1 + x · (1 - s) · 2u')
+gelu_tanh:  out = x · s      dx = dout · (s + x · s · (1 - s) · 2u')
             s = (1 + tanh u) / 2 = sigmoid(2u),  2u = √(8/π) · (x + 0.044715 · x³)
 
 All arrays contiguous, of one shape and dtype, any number of axes; forward's x may be float16, out then float32.
@@ -52,7 +52,8 @@ def gelu_tanh_backward(dout, x, dx, n):
     for i in range(n):
         v = x[i]
         root, cubic, one = in_dtype_of(v, _ROOT_8_PI), in_dtype_of(v, _CUBIC), one_of(v)
-        square = cubic * v * v
+        square, most = v * v, in_dtype_of(v, 1e4)  # where s · (1 - s) is 0 for long; infinity times that is NaN
+        square = cubic * (square if square < most else most)
         s = sigmoid(root * v * (one + square))
         slope = root * (one + square + square + square)
-        dx[i] = dout[i] * (s * (one + v * (one - s) * slope))
+        dx[i] = dout[i] * (s + v * (s * (one - s) * slope))

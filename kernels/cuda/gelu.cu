@@ -25,7 +25,8 @@ extern "C" __global__ void gelu_tanh_forward(const input *x, scalar *out, long l
 
 extern "C" __global__ void gelu_tanh_backward(const scalar *dout, const scalar *x, scalar *dx, long long n) {
     auto f = [](scalar dout, scalar x) {
-        const scalar s = sigmoid(twice_u(x)), slope = scalar(1.5957691216057308) * (1 + scalar(3 * 0.044715) * (x * x));
+        const scalar square = fmin(x * x, scalar(1e4)); // where s · (1 - s) is 0 for long; infinity times that is NaN
+        const scalar s = sigmoid(twice_u(x)), slope = scalar(1.5957691216057308) * (1 + scalar(3 * 0.044715) * square);
         return dout * (s + x * (s * (1 - s) * slope));
     };
     elementwise(f, n, dx, dout, x);

@@ -29,5 +29,6 @@ def gelu_tanh_forward(x, out):
 
 def gelu_tanh_backward(dout, x, dx):
     t = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
-    slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    square = np.minimum(x**2, 1e4)  # where 1 - t² is 0 for long; not infinity, which times 0 is NaN
+    slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * square)
     dx[...] = dout * ((1 + t) + x * (1 - t**2) * slope) / 2

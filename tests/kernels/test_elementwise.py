@@ -166,6 +166,17 @@ def test_special_values(k, name, dtype):
     assert_allclose(got, want, **TOL[dtype])
 
 
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize("name", ["relu_backward", "gelu_backward", "gelu_tanh_backward", "silu_backward"])
+def test_gradients_of_large_values(k, name, dtype):
+    """From those whose squares overflow to the largest of all."""
+    x = np.array([1e4, 1e13, 2e19, np.sqrt(np.finfo(dtype).max) * 2, np.finfo(dtype).max], dtype)
+    for room in (k, ref):
+        with np.errstate(over="ignore", under="ignore"):
+            (got,) = run(room, name, [np.full(10, 3, dtype), np.concatenate([x, -x])], 1)
+        assert_array_equal(got, [3] * 5 + [0] * 5)
+
+
 # For inf, -inf, NaN and -0: what PyTorch gives, but that its relu(-0) is -0, and its exact gelu(inf) NaN.
 LIMITS = {
     "relu": (np.inf, 0, np.nan, 0.0),
