@@ -12,7 +12,7 @@ import math
 
 from ._dtype import one_of
 from ._elementwise import elementwise, in_vectors, widen
-from ._math import erf, exp, in_dtype_of, sigmoid
+from ._math import erf, exp, fma, in_dtype_of, sigmoid
 
 _ROOT_HALF, _ROOT_8_PI, _CUBIC = math.sqrt(0.5), math.sqrt(8 / math.pi), 0.044715
 _DENSITY = 1 / math.sqrt(2 * math.pi)
@@ -53,7 +53,7 @@ def gelu_tanh_backward(dout, x, dx, n):
         v = x[i]
         root, cubic, one = in_dtype_of(v, _ROOT_8_PI), in_dtype_of(v, _CUBIC), one_of(v)
         square, most = v * v, in_dtype_of(v, 1e4)  # where s · (1 - s) is 0 for long; infinity times that is NaN
-        square = cubic * (square if square < most else most)
-        s = sigmoid(root * v * (one + square))
-        slope = root * (one + square + square + square)
+        square = square if square < most else most
+        s = sigmoid(root * v * fma(cubic, square, one))
+        slope = root * fma(in_dtype_of(v, 3 * _CUBIC), square, one)
         dx[i] = dout[i] * (s + v * (s * (one - s) * slope))
