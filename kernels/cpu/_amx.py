@@ -42,7 +42,7 @@ from ._transpose import transpose_full
 BREADTH = 2 * EDGE  # rows, and columns, that are computed at once
 BLOCK_STEPS = 16  # of depth, the longest sum of the unit's own; then it is added to C
 BLOCK_COLUMNS, MOST_COLUMNS = 256, 1024  # of B: 800 KB, where blocks are that deep; of less deep blocks more
-PAYS_FROM, ROWS_PAY_FROM = 96, 40  # of columns and rows, see `pays`
+PAYS_FROM, ROWS_PAY_FROM, _LEAST_ROWS = 96, 41, 128  # of columns and rows, see `pays`
 _TILE_BYTES = BLOCK_STEPS * STEP_BYTES
 _ALL = 1 << 31  # more than the bits of any number
 
@@ -65,11 +65,11 @@ def pays(m, n, depth):
 
 @jit
 def pays_in_rows(m, n, depth):
-    """The same where threads share out the rows of A alone, which are contiguous, in shares of hundreds.
+    """The same where threads share out the rows of A alone, which are contiguous, in shares of several tiles.
 
     Such rows are cut while others are multiplied.
     """
-    return m * n >= ROWS_PAY_FROM * (m + n) and depth >= PAYS_FROM
+    return m >= _LEAST_ROWS and m * n >= ROWS_PAY_FROM * (m + n) and depth >= PAYS_FROM
 
 
 @jit
