@@ -1,11 +1,14 @@
-"""Where there is no memory for scratch, kernels raise: they do not return as if they had done their work."""
+"""Memory: kernels keep to that of their arrays; where there is none for scratch, they raise, and do not just return."""
 
 import ast
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CALLS_WITH_LITTLE_MEMORY = """
     import contextlib, resource, zlib
@@ -64,3 +67,11 @@ def test_scratch_memory():
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.stderr == ""
     assert all(found == {"MemoryError", "right"} for found in ast.literal_eval(done.stdout).values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages as Linux does")
+def test_nothing_beyond_an_array_is_touched():
+    """A few trials of the stress test, which ends where that happens, in a process of its own."""
+    command = [sys.executable, "-m", "tests.stress.guard", "--trials", "40", "--only", "affine"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
