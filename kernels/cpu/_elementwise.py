@@ -43,16 +43,14 @@ from ._objects import (
     YES,
     answer,
     api,
-    enter_python,
-    give_threads_back,
+    begin_work,
+    end_work,
     is_plain,
-    leave_python,
     ndim,
     python_function,
     read,
     same_shape,
     table_of,
-    threads_claimed,
 )
 from ._simd import VECTORS
 from ._threads import claim_threads, parallel_for, release_threads
@@ -288,17 +286,15 @@ def _work(table, args, count):
         middle, last = (data, last) if i == 1 else (middle, data)
     x = read(x, DATA)
     if n > read(table, _PARALLEL_ABOVE):
-        parts = threads_claimed(table)
+        parts, python = begin_work(table, True)
         if parts == 0:
             return ERROR
         y, z = to if count == 2 else middle, to if count == 3 else last
         x_size, y_size = 2 if half else size, 0 if scalar == 1 else size
         z_size, out_size = 0 if count == 2 or scalar == 2 else size, size if count == 4 else 0
         share, part, parallel_for = read(table, _SHARE), read(table, _PART), read(table, _FOR)
-        python = leave_python()
         call(share, loop, count, x, y, z, to, x_size, y_size, z_size, out_size, n, parts, part, parallel_for)
-        enter_python(python)
-        give_threads_back(table, parts)
+        end_work(table, True, parts, python)
     elif count == 2:
         call(loop, x, to, n)
     elif count == 3:

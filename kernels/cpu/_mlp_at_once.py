@@ -17,11 +17,13 @@ from ._objects import (
     FALSE,
     FLOAT32,
     INTP,
+    NO,
     OWN,
     SHAPE,
     TRUE,
     VALUE,
     WRITEABLE,
+    YES,
     boolean,
     call_python,
     calling_thread,
@@ -46,7 +48,7 @@ _ALONE_ROWS, _ON_THREADS, _LOSS = range(OWN + 64, OWN + 88, 8)
 # The thread that a prediction's memory is for; an address of rows, how many there are, and the name "params".
 _THREAD, _WATCHED, _LAYERS, _PARAMS = range(OWN + 88, OWN + 120, 8)
 _LAYER, _FIRST, _LAST, _WATCHED_BYTES = range(0, 32, 8)  # a row: objects by their addresses
-_NO, _YES, _TOO_LARGE = range(3)
+_TOO_LARGE = 3  # beside NO and YES
 _NAME = sys.intern("params")
 
 
@@ -129,15 +131,15 @@ def _split(table, args, count):
 def _work_of_step(table, args, count):
     threads, args, count = _split(table, args, count)
     if count != 4:
-        return _NO
+        return NO
     x, t, numbers, max_norm = read(args, 0), read(args, 8), read(args, 16), read(args, 24)
     n, classes = _rows_of(table, x), read(table, _CLASSES)
     has_labels = read(read(table, _TABLE), 8 * LOSS) == CROSS_ENTROPY
     indices = n if has_labels and is_plain(table, t, read(table, INTP)) and ndim(t) == 1 else 0
     if indices == 0 and not (_is_matrix(table, t, CONTIGUOUS_ALIGNED, classes) and n * classes > 1):
-        return _NO
+        return NO
     if n == 0 or read(read(t, SHAPE), 0) != n:
-        return _NO
+        return NO
     if n > read(table, _ALONE_ROWS):
         return _TOO_LARGE
     shape, labels = read(numbers, SHAPE), read(t, DATA)
@@ -163,7 +165,7 @@ def _step(table, args, count):
     done = _work_of_step(table, args, count)
     if done == _TOO_LARGE:
         return _on_threads(table, args, count)
-    return new_float(load(table + _LOSS, 0, 0.0)) if done == _YES else boolean(table, False)
+    return new_float(load(table + _LOSS, 0, 0.0)) if done == YES else boolean(table, False)
 
 
 @jit
@@ -183,7 +185,7 @@ def _is_current(table):
 def _work_of_prediction(table, args, count):
     threads, args, count = _split(table, args, count)
     if count != 3 or not _is_current(table):
-        return _NO
+        return NO
     x, out, probabilities = read(args, 0), read(args, 8), read(args, 16)
     n, wanted = _rows_of(table, x), probabilities == read(table, TRUE)
     if (
@@ -192,21 +194,21 @@ def _work_of_prediction(table, args, count):
         or not _is_matrix(table, out, CONTIGUOUS_ALIGNED | WRITEABLE, read(table, _CLASSES))
         or read(read(out, SHAPE), 0) != n
     ):
-        return _NO
+        return NO
     size = 4 if read(x, DESCR) == read(table, FLOAT32) else 8
     x, out = read(x, DATA), read(out, DATA)
     if x < out + n * read(table, _CLASSES) * size and out < x + n * read(table, _FEATURES) * size:
-        return _NO
+        return NO
     if n > read(table, _ALONE_ROWS):
         return _TOO_LARGE
     python = _leave(threads)
     call(read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), x, n, np.intp(wanted), out, max(1, threads))
     _enter(threads, python)
-    return _YES
+    return YES
 
 
 def _predict(table, args, count):
     """What Python calls."""
     table = read(table, DATA)
     done = _work_of_prediction(table, args, count)
-    return _on_threads(table, args, count) if done == _TOO_LARGE else boolean(table, done == _YES)
+    return _on_threads(table, args, count) if done == _TOO_LARGE else boolean(table, done == YES)

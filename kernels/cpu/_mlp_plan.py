@@ -128,7 +128,7 @@ def halves(stages):
 def half_of_x(stages, half, x, order, gathered, n, one):
     """The first and last feature of a half, and where it lies: address, and distance between rows."""
     features, size = stages[0, IN], itemsize(one)
-    middle = features if halves(stages) == 1 else (features // 2 + lanes(one) - 1) // lanes(one) * lanes(one)
+    middle = features if halves(stages) == 1 else round_up(features // 2, lanes(one))
     begin, end = (0, middle) if half == 0 else (middle, features)
     if order == 0:
         return begin, end, x + begin * size, features

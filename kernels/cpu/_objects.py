@@ -132,20 +132,28 @@ def call_python(table, function, args, count):
 
 
 @jit
-def threads_claimed(table):
-    """What `claim_threads` returns, 0 for an exception; `give_threads_back` must follow."""
+def begin_work(table, is_large):
+    """How many threads work may take, 0 for an exception; and what `end_work`, which must follow, needs to go on.
+
+    Large work takes those that `claim_threads` gives it, and lets other Python threads run meanwhile.
+    """
+    if not is_large:
+        return 1, 0
     claimed = call_python(table, read(table, _CLAIM), 0, 0)
     if claimed == 0:
-        return 0
+        return 0, 0
     threads = to_integer(claimed)
     _forget(claimed)
-    return threads
+    return threads, leave_python()
 
 
 @jit
-def give_threads_back(table, threads):
-    if threads > 1:
-        _forget(call_python(table, read(table, _RELEASE), 0, 0))
+def end_work(table, is_large, threads, python):
+    """After work that began with `begin_work`, unless that was an exception."""
+    if is_large:
+        enter_python(python)
+        if threads > 1:
+            _forget(call_python(table, read(table, _RELEASE), 0, 0))
 
 
 @jit

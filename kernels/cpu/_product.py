@@ -48,17 +48,15 @@ from ._objects import (
     WRITEABLE,
     YES,
     answer,
-    enter_python,
-    give_threads_back,
+    begin_work,
+    end_work,
     is_plain,
-    leave_python,
     ndim,
     no_memory,
     python_function,
     read,
     same_shape,
     table_of,
-    threads_claimed,
 )
 
 
@@ -145,25 +143,21 @@ def _work(table, args, count):
                 return NO
         elif not (_is_vector(table, v, dtype, n) and (not has_sums or read(v, FLAGS) & WRITEABLE)):
             return NO
-    is_large, threads, python = work > PARALLEL_ABOVE, 1, 0
+    is_large = work > PARALLEL_ABOVE
     if is_large and pays(m, n, depth):
         if load(functions, AMX, 0) == UNKNOWN:
             return NO
         form |= BY_AMX if load(functions, AMX, 0) != NONE else 0
     a_0, b_0, c_0, v_0 = read(a, DATA), read(b, DATA), read(c, DATA), read(v, DATA) if has_v else 0
-    if is_large:
-        threads = threads_claimed(table)
-        if threads == 0:
-            return ERROR
-        python = leave_python()
+    threads, python = begin_work(table, is_large)
+    if threads == 0:
+        return ERROR
     arguments = functions, form, threads, m, n, depth, a_0, a_row, a_col, b_0, b_row, b_col, c_0, n, v_0
     if dtype == read(table, FLOAT32):
         failed = ask(load(functions, MULTIPLY, 0), *arguments, np.float32(1))
     else:
         failed = ask(load(functions, MULTIPLY, 0), *arguments, np.float64(1))
-    if is_large:
-        enter_python(python)
-        give_threads_back(table, threads)
+    end_work(table, is_large, threads, python)
     if failed != 0:
         no_memory()
         return ERROR

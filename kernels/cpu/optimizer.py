@@ -29,14 +29,12 @@ from ._objects import (
     VALUE,
     YES,
     answer,
-    enter_python,
-    give_threads_back,
+    begin_work,
+    end_work,
     is_plain,
-    leave_python,
     python_function,
     read,
     table_of,
-    threads_claimed,
 )
 from ._parts import in_parts
 from ._reduce import sum_of_squares
@@ -226,20 +224,16 @@ def _work(table, args, count):
     numbers, max_norm, dtype = read(args, 0), read(args, 8), read(table, read(table, _DTYPE))
     if count != 2 or not is_plain(table, numbers, dtype) or read(max_norm, TYPE) != read(table, FLOAT):
         return NO
-    is_large, threads, python = read(table, _SIZE_OF_ALL) > PARALLEL_ABOVE, 1, 0
-    if is_large:
-        threads = threads_claimed(table)
-        if threads == 0:
-            return ERROR
-        python = leave_python()
+    is_large = read(table, _SIZE_OF_ALL) > PARALLEL_ABOVE
+    threads, python = begin_work(table, is_large)
+    if threads == 0:
+        return ERROR
     step, at, limit = read(table, _STEP), read(numbers, DATA), load(max_norm + VALUE, 0, 0.0)
     if dtype == read(table, FLOAT32):
         call(step, table, at, limit, np.float32(1), threads)
     else:
         call(step, table, at, limit, np.float64(1), threads)
-    if is_large:
-        enter_python(python)
-        give_threads_back(table, threads)
+    end_work(table, is_large, threads, python)
     return YES
 
 

@@ -11,7 +11,7 @@ element by element. Max shift: Blanchard, Higham, Higham, IMA J. Numer. Anal. 41
 import numpy as np
 from numba import prange
 
-from ._caches import LINE_BYTES, PAST_CACHES
+from ._caches import LINE_BYTES, PAST_CACHES, round_up
 from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._elementwise import in_vectors
 from ._jit import cpu_kernel, jit
@@ -36,14 +36,14 @@ def block_of_rows(x, past_caches=False):
     if C >= FEW:
         return max(1, (_LARGE_BLOCK if past_caches else _BLOCK) // C)
     pair = 2 * lanes(one_of(x))
-    return min(_VECTORS // 2 * pair, (N + pair - 1) // pair * pair)
+    return min(_VECTORS // 2 * pair, round_up(N, pair))
 
 
 @jit
 def block_scratch(x, past_caches=False):
     """Memory for both. For each row of x: a factor, the row's maximum, its sum, and one for the caller."""
     C, width = x.shape[1], lanes(one_of(x))
-    classes = (C + width - 1) // width * width if C < FEW else 0
+    classes = round_up(C, width) if C < FEW else 0
     return np.empty((STATISTICS + classes, block_of_rows(x, past_caches)), x.dtype)
 
 
@@ -91,7 +91,7 @@ def softmax_past_caches(x, y, scratch):
     rows, C = x.shape
     size, width = x.itemsize, lanes(one_of(x))
     factor, m, s = scratch[0], scratch[1], scratch[2]
-    row, e_row = C * size, (C * size + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES
+    row, e_row = C * size, round_up(C * size, LINE_BYTES)
     memory = np.empty(2 * e_row + LINE_BYTES, np.uint8)
     e = address(memory) + -address(memory) % LINE_BYTES
     m[0], q = row_max(address(x), C, one_of(x)), one_of(x)
