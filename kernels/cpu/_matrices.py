@@ -14,11 +14,11 @@ from ._gemm import (
     RELU_GRADIENT,
     SIGMOID_GRADIENT,
     STORE,
+    activate,
     compiled_product,
     scratch_bytes,
 )
 from ._jit import c_function, jit, once
-from ._math import exp
 from ._memory import allocate, call, free, load, on_stack, one_element, store
 from ._parts import in_parts
 from ._threads import launch_threads, on_threads
@@ -123,15 +123,14 @@ def _by_halves(form, m, n, depth):
 
 def _add_half(m, n, c, c_row, second, ending, parts, part, one):
     """C = ending(C + second), of some rows."""
-    size, zero = itemsize(one), zero_of(one)
-    for i in range(m * part // parts, m * (part + 1) // parts):
+    size, zero, first, end = itemsize(one), zero_of(one), m * part // parts, m * (part + 1) // parts
+    for i in range(first, end):
         c_i, second_i = c + i * c_row * size, second + i * n * size
         for j in range(n):
             x = load(c_i, j, one) + load(second_i, j, one)
             store(c_i, j, zero if ending == BIAS_RELU and x <= zero else x)
-        if ending == BIAS_SIGMOID:
-            for j in range(n):
-                store(c_i, j, one / (one + exp(-load(c_i, j, one))))
+    if ending == BIAS_SIGMOID:
+        activate(c + first * c_row * size, c_row, end - first, n, ending, 0, 0, one)
 
 
 @jit

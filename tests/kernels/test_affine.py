@@ -77,6 +77,18 @@ SOME = {
 }
 
 
+@pytest.mark.parametrize("dtype", TOL)
+@pytest.mark.parametrize(("m", "depth", "n"), [(5, 40, 30), (128, 784, 100)])  # whole, and by halves of the features
+def test_sigmoid_is_that_of_the_layer_to_the_bit(m, depth, n, dtype, rng):
+    x, W, b = (9 * rng.standard_normal(shape).astype(dtype) for shape in ((m, depth), (depth, n), n))
+    x[:, ::2] /= 64
+    scores, y, want = np.empty((3, m, n), dtype)
+    cpu.affine_forward(x, W, b, scores)
+    cpu.sigmoid_forward(scores, want)
+    cpu.affine_sigmoid_forward(x, W, b, y)
+    assert_array_equal(y, want)
+
+
 class TestAtOnce:
     """What layers call: past Numba's dispatcher."""
 
