@@ -21,9 +21,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from ._caches import LINE_BYTES
+from ._caches import LINE_BYTES, PAST_CACHES
 from ._jit import c_function, jit, once
-from ._memory import call, on_stack, prefetch
+from ._memory import call, copy_past_caches, fence, on_stack, page_on_stack, prefetch
 from ._objects import (
     DATA,
     DESCR,
@@ -165,8 +165,8 @@ def elementwise(parallel_above, scalars=()):
 
 
 _CHUNK = 64  # elements: shares are multiples of it, so that threads do not write into the same piece of cache
-_BLOCK, _AHEAD = 256, 2048  # elements: so many at a time, and so far ahead are they fetched, beyond:
-_FROM_MEMORY = 250_000  # elements: more, of several arrays, does not stay in the cache of a core
+_BLOCK, _AHEAD = 256, 2048  # elements: so many at a time, and so far ahead are they fetched, where they are in memory
+_NEAR, _FETCHED, _STREAMED = range(3)  # where arrays are, see `_piece`
 
 
 @jit
@@ -189,17 +189,41 @@ def _fetch(address, size, first):
 
 
 @jit
-def _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end):
-    """The same; from memory by blocks, while those after are fetched: the CPU alone waits between what it computes."""
-    if end - first < _FROM_MEMORY:
+def _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end, where):
+    """The same; from memory by blocks, while those after are fetched: the CPU alone waits between what it computes.
+
+    A large output goes past the caches, which would fetch from memory what is then overwritten: each block of it is
+    computed into a page that stays near.
+    """
+    if where == _NEAR:
         _block(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end)
         return
+    page = page_on_stack()
+    out, size = _output(count, b, c, d, b_size, c_size, d_size)
     for start in range(first, end, _BLOCK):
+        stop = min(end, start + _BLOCK)
+        streams = where == _STREAMED and stop - start == _BLOCK
         _fetch(a, a_size, start + _AHEAD)
-        _fetch(b, b_size, start + _AHEAD)
-        _fetch(c, c_size, start + _AHEAD)
-        _fetch(d, d_size, start + _AHEAD)
-        _block(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, start, min(end, start + _BLOCK))
+        if count > 2:
+            _fetch(b, b_size, start + _AHEAD)
+        if count > 3:
+            _fetch(c, c_size, start + _AHEAD)
+        if where == _FETCHED:
+            _fetch(out, size, start + _AHEAD)
+        to = page - start * size if streams else out
+        y, z = to if count == 2 else b, to if count == 3 else c
+        _block(loop, count, a, y, z, to, a_size, b_size, c_size, d_size, start, stop)
+        if streams:
+            for i in range(0, _BLOCK * size, VECTORS.bytes):
+                copy_past_caches(out + start * size + i, page + i)
+    if where == _STREAMED:
+        fence()
+
+
+@jit
+def _output(count, b, c, d, b_size, c_size, d_size):
+    """Where the last of `count` arrays is, and the size of its elements."""
+    return (b, b_size) if count == 2 else (c, c_size) if count == 3 else (d, d_size)
 
 
 @jit
@@ -210,13 +234,18 @@ def _start(n, part, parts):
 
 def _share(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts, part, parallel_for):
     """A loop over `count` arrays at these addresses, of elements of these sizes (0: a scalar, or none), in parts."""
-    out, size = (b, b_size) if count == 2 else (c, c_size) if count == 3 else (d, d_size)
-    head = min(n, -out % LINE_BYTES // size)
-    _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, 0, head)
+    out, size = _output(count, b, c, d, b_size, c_size, d_size)
+    head, where = min(n, -out % LINE_BYTES // size), _NEAR
+    in_place = a == out or (count > 2 and b == out) or (count > 3 and c == out)
+    if n * size > PAST_CACHES and not in_place:
+        where = _STREAMED
+    elif n * (a_size + b_size + c_size + d_size) > PAST_CACHES:
+        where = _FETCHED
+    _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, 0, head, _NEAR)
     if parts == 1:
-        _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, head, n)
+        _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, head, n, where)
     else:
-        work = on_stack((loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts, head))
+        work = on_stack((loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts, head, where))
         api(parallel_for, (part, on_stack((0,)), on_stack((parts,)), on_stack((1,)), work, 0, 1, parts))
 
 
@@ -227,7 +256,7 @@ def _part(firsts, counts, _steps, work):
         _piece(
             read(work, 0), read(work, 8), read(work, 16), read(work, 24), read(work, 32), read(work, 40),
             read(work, 48), read(work, 56), read(work, 64), read(work, 72),
-            head + _start(n - head, part, parts), head + _start(n - head, part + 1, parts),
+            head + _start(n - head, part, parts), head + _start(n - head, part + 1, parts), read(work, 104),
         )  # fmt: skip
 
 

@@ -5,7 +5,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._caches import LINE_BYTES
 from ._ir import BYTE_POINTER, I1, I32, I64, Vector, constant_array
+
+PAGE_BYTES = 4096
 
 
 @intrinsic
@@ -35,6 +38,12 @@ def prefetch(typing, address):
     return types.void(types.intp), code
 
 
+def _store_past_caches(builder, v, value, to):
+    stored = builder.store(value, builder.bitcast(v.pointer(to), v.type.as_pointer()))
+    stored.align = v.lanes * v.bits // 8
+    stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+
+
 @intrinsic
 def scale_past_caches(typing, to, source, factor):
     """Write factor times the vector at `source` to `to`, a multiple of a vector's bytes, and not into the caches.
@@ -44,13 +53,22 @@ def scale_past_caches(typing, to, source, factor):
 
     def code(context, builder, signature, args):
         v = Vector(builder, factor)
-        value = builder.fmul(v.load(v.pointer(args[1])), v.splat(args[2]))
-        stored = builder.store(value, builder.bitcast(v.pointer(args[0]), v.type.as_pointer()))
-        stored.align = v.lanes * v.bits // 8
-        stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+        _store_past_caches(builder, v, builder.fmul(v.load(v.pointer(args[1])), v.splat(args[2])), args[0])
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, factor), code
+
+
+@intrinsic
+def copy_past_caches(typing, to, source):
+    """The same without a factor, bit for bit, whatever the vector holds."""
+
+    def code(context, builder, signature, args):
+        v = Vector(builder, types.float32)
+        _store_past_caches(builder, v, v.load(v.pointer(args[1])), args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), code
 
 
 @intrinsic
@@ -135,6 +153,18 @@ def on_stack(typing, values):
         return builder.ptrtoint(memory, I64)
 
     return types.intp(types.UniTuple(types.intp, count)), code
+
+
+@intrinsic
+def page_on_stack(typing):
+    """The address of PAGE_BYTES of memory, which begin with a cache line, as long as the function runs."""
+
+    def code(context, builder, signature, args):
+        memory = cgutils.alloca_once(builder, ir.ArrayType(I64, PAGE_BYTES // 8))
+        memory.align = LINE_BYTES
+        return builder.ptrtoint(memory, I64)
+
+    return types.intp(), code
 
 
 # Memory of so many bytes, to be freed, by its address; 0 if there is none. For functions that are called by their

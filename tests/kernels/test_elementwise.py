@@ -33,6 +33,7 @@ SPECIAL = [
     -np.inf,
     np.nan,
 ]
+GUARD = -12345.0
 PARALLEL = 60_100  # beyond the sizes above which kernels run in parallel
 
 # name -> roles of the inputs (x: any; d: a gradient; p: in [0, 1]; a: a Python float), number of outputs
@@ -140,18 +141,31 @@ def test_same_bits_on_any_number_of_threads(k, name, rng):
         assert_array_equal(got[: PARALLEL // 2], run(k, name, parts, 1)[0])
 
 
-@pytest.mark.parametrize("name", ["relu_forward", "sigmoid_backward", "leaky_relu_forward", "leaky_relu_backward"])
-def test_arrays_that_no_cache_holds(k, name, rng):
-    """Computed by blocks: the same as in pieces, on any number of threads."""
+@pytest.mark.parametrize("size", [4_300_003, 8_500_003], ids=["fetched ahead", "written past the caches"])
+@pytest.mark.parametrize(("name", "dtype"), [
+    ("relu_forward", "float32"),
+    ("relu_forward", "float16"),
+    ("sigmoid_backward", "float32"),
+    ("leaky_relu_forward", "float64"),
+    ("leaky_relu_backward", "float32"),
+])  # fmt: skip
+def test_arrays_that_no_cache_holds(name, dtype, size, rng):
+    """Computed by blocks: the same as in pieces, on any number of threads, in place, and nothing else is written."""
     roles, _ = OPS[name]
-    inputs = [draw(role, 520_003, "float32", rng) for role in roles]
-    pieces = [
-        [a[i : i + 40_000] if isinstance(a, np.ndarray) else a for a in inputs] for i in range(0, 520_003, 40_000)
-    ]
-    want = np.concatenate([run(k, name, piece, 1)[0] for piece in pieces])
+    inputs = [draw(role, size, dtype, rng) for role in roles]
+    pieces = [[a[i : i + 40_000] if isinstance(a, np.ndarray) else a for a in inputs] for i in range(0, size, 40_000)]
+    want = np.concatenate([run(kernels.cpu, name, piece, 1)[0] for piece in pieces])
+    memory = np.empty(size + 40, want.dtype)
+    out = memory[3:][:size]
     for n in {1, kernels.get_num_threads()}:
+        memory[:] = GUARD
         with kernels.threads(n):
-            assert_array_equal(run(k, name, inputs, 1)[0], want)
+            getattr(kernels.cpu, name)(*inputs, out)
+        assert_array_equal(out, want)
+        assert np.all(memory[:3] == GUARD) and np.all(memory[size + 3 :] == GUARD)
+    if dtype != "float16":
+        getattr(kernels.cpu, name)(*inputs, inputs[0])
+        assert_array_equal(inputs[0], want)
 
 
 @pytest.mark.parametrize("dtype", TOL)
