@@ -72,6 +72,12 @@ def run(k, name, inputs, outputs):
     return outs
 
 
+def in_pieces(k, name, inputs):
+    starts = range(0, inputs[0].size, 40_000)
+    pieces = [[a[i : i + 40_000] if isinstance(a, np.ndarray) else a for a in inputs] for i in starts]
+    return np.concatenate([run(k, name, piece, 1)[0] for piece in pieces])
+
+
 def in_float64(inputs):
     return [a.astype("float64") if isinstance(a, np.ndarray) else a for a in inputs]
 
@@ -141,6 +147,17 @@ def test_same_bits_on_any_number_of_threads(k, name, rng):
         assert_array_equal(got[: PARALLEL // 2], run(k, name, parts, 1)[0])
 
 
+@pytest.mark.parametrize("name", ["relu_forward", "sigmoid_backward", "leaky_relu_forward", "leaky_relu_backward"])
+def test_large_arrays(k, name, rng):
+    """The same as in pieces, on any number of threads."""
+    roles, _ = OPS[name]
+    inputs = [draw(role, 520_003, "float32", rng) for role in roles]
+    want = in_pieces(k, name, inputs)
+    for n in {1, kernels.get_num_threads()}:
+        with kernels.threads(n):
+            assert_array_equal(run(k, name, inputs, 1)[0], want)
+
+
 @pytest.mark.parametrize("size", [4_300_003, 8_500_003], ids=["fetched ahead", "written past the caches"])
 @pytest.mark.parametrize(("name", "dtype"), [
     ("relu_forward", "float32"),
@@ -153,8 +170,7 @@ def test_arrays_that_no_cache_holds(name, dtype, size, rng):
     """Computed by blocks: the same as in pieces, on any number of threads, in place, and nothing else is written."""
     roles, _ = OPS[name]
     inputs = [draw(role, size, dtype, rng) for role in roles]
-    pieces = [[a[i : i + 40_000] if isinstance(a, np.ndarray) else a for a in inputs] for i in range(0, size, 40_000)]
-    want = np.concatenate([run(kernels.cpu, name, piece, 1)[0] for piece in pieces])
+    want = in_pieces(kernels.cpu, name, inputs)
     memory = np.empty(size + 40, want.dtype)
     out = memory[3:][:size]
     for n in {1, kernels.get_num_threads()}:
