@@ -12,7 +12,7 @@ from ._dtype import infinity_of, itemsize, lanes, zero_of
 from ._image_plan import PHASE, STRIPE_PIXELS, band_rows, ceil_div
 from ._image_tile import as_pointer, copy_block
 from ._jit import jit
-from ._memory import allocate, call, fence, free, load, scale_past_caches, store
+from ._memory import allocate, call, copy_past_caches, fence, free, load, store
 from ._simd import VECTORS
 from ._transpose import transpose_matrix
 
@@ -77,8 +77,7 @@ def store_stripe(out, tiles, turned, turned_row, filters, width, rows, columns, 
     for f in range(filters):
         to, source = out + f * plan.out_plane * size, turned + f * turned_row * size
         if is_large and plan.out_row == columns and to % LINE_BYTES == 0 and pixels % lanes(one) == 0:
-            for p in range(0, pixels, lanes(one)):
-                scale_past_caches(to + p * size, source + p * size, one)
+            copy_past_caches(to, source, pixels * size)
         elif plan.out_row == columns:
             copy_block(to, 0, source, 0, 1, 0, pixels, pixels, one)
         elif plan.out_column == 1:

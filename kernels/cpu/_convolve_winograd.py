@@ -15,10 +15,10 @@ from numba import carray
 
 from ._caches import LINE_BYTES, PAST_CACHES, round_up
 from ._convolve_planes import panel_of
-from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
+from ._dtype import infinity_of, itemsize, lanes, zero_of
 from ._image_plan import PIXEL_ROWS, PIXEL_VECTORS, ceil_div
 from ._jit import jit
-from ._memory import allocate, call, fence, free, load, prefetch, scale_past_caches, store
+from ._memory import allocate, call, copy_past_caches, fence, free, load, prefetch, store
 from ._winograd_tile import store_rows, transform_columns, transform_rows, transform_sums
 
 _BIASED = 5  # of the elements of a tile, the one that all four outputs have with a factor of 1
@@ -160,8 +160,7 @@ def store_band(out, pixels, rows, odd_rows, streams, scratch, floor, plan):
     store_rows(to, 2 * width, pixels, tiles_row, rows, width, scratch.check, floor)
     store_rows(to + width * size, 2 * width, odd, tiles_row, odd_rows, width, scratch.check, floor)
     if streams:
-        for p in range(0, count, lanes(floor)):
-            scale_past_caches(out + p * size, to + p * size, one_of(floor))
+        copy_past_caches(out, to, count * size)
 
 
 @jit

@@ -214,8 +214,7 @@ def _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end, 
         y, z = to if count == 2 else b, to if count == 3 else c
         _block(loop, count, a, y, z, to, a_size, b_size, c_size, d_size, start, stop)
         if streams:
-            for i in range(0, _BLOCK * size, VECTORS.bytes):
-                copy_past_caches(out + start * size + i, page + i)
+            copy_past_caches(out + start * size, page, _BLOCK * size)
     if where == _STREAMED:
         fence()
 

@@ -7,6 +7,8 @@ from numba.extending import intrinsic
 
 from ._caches import LINE_BYTES
 from ._ir import BYTE_POINTER, I1, I32, I64, Vector, constant_array
+from ._jit import jit
+from ._simd import VECTORS
 
 PAGE_BYTES = 4096
 
@@ -60,8 +62,7 @@ def scale_past_caches(typing, to, source, factor):
 
 
 @intrinsic
-def copy_past_caches(typing, to, source):
-    """The same without a factor, bit for bit, whatever the vector holds."""
+def _copy_vector_past_caches(typing, to, source):
 
     def code(context, builder, signature, args):
         v = Vector(builder, types.float32)
@@ -69,6 +70,13 @@ def copy_past_caches(typing, to, source):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp), code
+
+
+@jit
+def copy_past_caches(to, source, count):
+    """The same without a factor, of `count` bytes, which are whole vectors: bit for bit, whatever they hold."""
+    for i in range(0, count, VECTORS.bytes):
+        _copy_vector_past_caches(to + i, source + i)
 
 
 @intrinsic
