@@ -146,11 +146,11 @@ def elementwise(parallel_above, scalars=()):
             arrays = [np.float64([a]) if name in scalars else a.ravel() for name, a in zip(names, args, strict=True)]
             data = [a.ctypes.data for a in arrays]
             sizes = [0 if name in scalars else a.itemsize for name, a in zip(names, arrays, strict=True)]
-            none = [0] * (4 - len(names))
+            data[-1:-1] = sizes[-1:-1] = [0] * (4 - len(names))  # the output is the fourth, however many there are
             threads = claim_threads() if n > parallel_above else 1
             try:
                 share, _, to_parts = _shares()
-                share.ctypes(loop, len(names), *data, *none, *sizes, *none, n, threads, *to_parts)
+                share.ctypes(loop, len(names), *data, *sizes, n, threads, *to_parts)
             finally:
                 if threads > 1:
                     release_threads()
@@ -170,15 +170,15 @@ _NEAR, _FETCHED, _STREAMED = range(3)  # where arrays are, see `_piece`
 
 
 @jit
-def _block(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end):
+def _block(loop, count, a, b, c, out, a_size, b_size, c_size, size, first, end):
     """Elements from `first` up to `end`."""
-    a, b, n = a + first * a_size, b + first * b_size, end - first
+    a, b, out, n = a + first * a_size, b + first * b_size, out + first * size, end - first
     if count == 2:
-        call(loop, a, b, n)
+        call(loop, a, out, n)
     elif count == 3:
-        call(loop, a, b, c + first * c_size, n)
+        call(loop, a, b, out, n)
     else:
-        call(loop, a, b, c + first * c_size, d + first * d_size, n)
+        call(loop, a, b, c + first * c_size, out, n)
 
 
 @jit
@@ -189,40 +189,30 @@ def _fetch(address, size, first):
 
 
 @jit
-def _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end, where):
+def _piece(loop, count, a, b, c, out, a_size, b_size, c_size, size, first, end, where):
     """The same; from memory by blocks, while those after are fetched: the CPU alone waits between what it computes.
 
     A large output goes past the caches, which would fetch from memory what is then overwritten: each block of it is
     computed into a page that stays near.
     """
     if where == _NEAR:
-        _block(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, first, end)
+        _block(loop, count, a, b, c, out, a_size, b_size, c_size, size, first, end)
         return
     page = page_on_stack()
-    out, size = _output(count, b, c, d, b_size, c_size, d_size)
     for start in range(first, end, _BLOCK):
         stop = min(end, start + _BLOCK)
-        streams = where == _STREAMED and stop - start == _BLOCK
         _fetch(a, a_size, start + _AHEAD)
-        if count > 2:
-            _fetch(b, b_size, start + _AHEAD)
-        if count > 3:
-            _fetch(c, c_size, start + _AHEAD)
+        _fetch(b, b_size, start + _AHEAD)
+        _fetch(c, c_size, start + _AHEAD)
         if where == _FETCHED:
             _fetch(out, size, start + _AHEAD)
+        streams = where == _STREAMED and stop - start == _BLOCK
         to = page - start * size if streams else out
-        y, z = to if count == 2 else b, to if count == 3 else c
-        _block(loop, count, a, y, z, to, a_size, b_size, c_size, d_size, start, stop)
+        _block(loop, count, a, b, c, to, a_size, b_size, c_size, size, start, stop)
         if streams:
             copy_past_caches(out + start * size, page, _BLOCK * size)
     if where == _STREAMED:
         fence()
-
-
-@jit
-def _output(count, b, c, d, b_size, c_size, d_size):
-    """Where the last of `count` arrays is, and the size of its elements."""
-    return (b, b_size) if count == 2 else (c, c_size) if count == 3 else (d, d_size)
 
 
 @jit
@@ -231,20 +221,18 @@ def _start(n, part, parts):
     return min(n, (n // _CHUNK + parts) // parts * _CHUNK * part)
 
 
-def _share(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts, part, parallel_for):
+def _share(loop, count, a, b, c, out, a_size, b_size, c_size, size, n, parts, part, parallel_for):
     """A loop over `count` arrays at these addresses, of elements of these sizes (0: a scalar, or none), in parts."""
-    out, size = _output(count, b, c, d, b_size, c_size, d_size)
     head, where = min(n, -out % LINE_BYTES // size), _NEAR
-    in_place = a == out or (count > 2 and b == out) or (count > 3 and c == out)
-    if n * size > PAST_CACHES and not in_place:
+    if n * size > PAST_CACHES and out not in (a, b, c):
         where = _STREAMED
-    elif n * (a_size + b_size + c_size + d_size) > PAST_CACHES:
+    elif n * (a_size + b_size + c_size + size) > PAST_CACHES:
         where = _FETCHED
-    _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, 0, head, _NEAR)
+    _piece(loop, count, a, b, c, out, a_size, b_size, c_size, size, 0, head, _NEAR)
     if parts == 1:
-        _piece(loop, count, a, b, c, d, a_size, b_size, c_size, d_size, head, n, where)
+        _piece(loop, count, a, b, c, out, a_size, b_size, c_size, size, head, n, where)
     else:
-        work = on_stack((loop, count, a, b, c, d, a_size, b_size, c_size, d_size, n, parts, head, where))
+        work = on_stack((loop, count, a, b, c, out, a_size, b_size, c_size, size, n, parts, head, where))
         api(parallel_for, (part, on_stack((0,)), on_stack((parts,)), on_stack((1,)), work, 0, 1, parts))
 
 
@@ -300,7 +288,7 @@ def _work(table, args, count):
         n *= read(read(x, SHAPE), 8 * i)
     if not (is_plain(table, out, computed) and same_shape(x, out) and read(out, FLAGS) & WRITEABLE):
         return NO
-    to, middle, last, scalar = read(out, DATA), 0, 0, 0
+    to, b, c, scalar = read(out, DATA), 0, 0, 0
     for i in range(count - 1):
         arg = read(args, 8 * i)
         if i > 0 and read(arg, TYPE) == read(table, FLOAT):
@@ -311,24 +299,23 @@ def _work(table, args, count):
             data = read(arg, DATA)
             if abs(data - to) < n * size and (data != to or half):  # overlap in part
                 return NO
-        middle, last = (data, last) if i == 1 else (middle, data)
+        b, c = data if i == 1 else b, data if i == 2 else c
     x = read(x, DATA)
     if n > read(table, _PARALLEL_ABOVE):
         parts, python = begin_work(table, True)
         if parts == 0:
             return ERROR
-        y, z = to if count == 2 else middle, to if count == 3 else last
-        x_size, y_size = 2 if half else size, 0 if scalar == 1 else size
-        z_size, out_size = 0 if count == 2 or scalar == 2 else size, size if count == 4 else 0
+        x_size, b_size = 2 if half else size, 0 if count < 3 or scalar == 1 else size
+        c_size = 0 if count < 4 or scalar == 2 else size
         share, part, parallel_for = read(table, _SHARE), read(table, _PART), read(table, _FOR)
-        call(share, loop, count, x, y, z, to, x_size, y_size, z_size, out_size, n, parts, part, parallel_for)
+        call(share, loop, count, x, b, c, to, x_size, b_size, c_size, size, n, parts, part, parallel_for)
         end_work(table, True, parts, python)
     elif count == 2:
         call(loop, x, to, n)
     elif count == 3:
-        call(loop, x, middle, to, n)
+        call(loop, x, b, to, n)
     else:
-        call(loop, x, middle, last, to, n)
+        call(loop, x, b, c, to, n)
     return YES
 
 
