@@ -44,7 +44,6 @@ def describe() -> dict[str, str]:
         "CPU": cpu_name(),
         "CPU features": cpu_features(),
         "threads": f"{numba.get_num_threads()} of {_usable_cpus()} usable CPUs",
-        "threading layer": threading_layer(),
         "kernel cache": kernel_cache(),
         "GPU": gpu(),
     }
@@ -74,18 +73,6 @@ def cpu_features() -> str:
     except RuntimeError:  # LLVM does not know how to ask this CPU
         return "unknown"
     return ", ".join(words for feature, words in FEATURES.items() if host.get(feature)) or "none that fastnn uses"
-
-
-def threading_layer() -> str:
-    """The layer that Numba's parallel loops run on."""
-    import numba
-    from numba.np.ufunc.parallel import _launch_threads  # the choice is made only when the threads start
-
-    try:
-        _launch_threads()
-        return str(numba.threading_layer())
-    except (ValueError, RuntimeError, ImportError) as error:
-        return f"none ({' '.join(str(error).split())})"
 
 
 def kernel_cache() -> str:

@@ -1,4 +1,4 @@
-"""How many threads the calling thread may use; kernels/cpu/_threads.py decides, call by call, whether it does."""
+"""How many threads the calling thread may use; each kernel decides, call by call, whether it does."""
 
 import contextlib
 import functools
@@ -29,7 +29,7 @@ class _Limit(threading.local):
 
 
 limit = _Limit()
-forked = False  # OpenMP ends a forked child at its first parallel region: it has no threads but its own
+forked = False  # a forked child has no threads but its own
 
 
 def _after_fork() -> None:

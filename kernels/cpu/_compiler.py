@@ -34,6 +34,8 @@ from numba.core.untyped_passes import (
     TranslateByteCode,
 )
 
+PARALLEL_FOR = "fastnn_parallel_for"  # by what name compiled code knows the function that shares out work
+
 
 @contextlib.contextmanager
 def _without_garbage_collection():
@@ -55,6 +57,9 @@ class _Library(JITCodeLibrary):
 
     def finalize(self):
         _link(self._final_module, self._linking_libraries)
+        for function in self._final_module.functions:
+            if function.name == "numba_parallel_for":  # called by what Numba makes of `prange`
+                function.name = PARALLEL_FOR
         self._variables_into_registers()
         for library in self._linking_libraries:
             self._reload_init.update(library._reload_init)

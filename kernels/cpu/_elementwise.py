@@ -21,6 +21,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from .._threads import limit
 from ._caches import LINE_BYTES, PAST_CACHES
 from ._jit import c_function, jit, once
 from ._memory import call, copy_past_caches, fence, on_stack, page_on_stack, prefetch
@@ -53,7 +54,7 @@ from ._objects import (
     table_of,
 )
 from ._simd import VECTORS
-from ._threads import claim_threads, parallel_for, release_threads
+from ._workers import launch_workers
 
 
 @intrinsic
@@ -147,13 +148,8 @@ def elementwise(parallel_above, scalars=()):
             data = [a.ctypes.data for a in arrays]
             sizes = [0 if name in scalars else a.itemsize for name, a in zip(names, arrays, strict=True)]
             data[-1:-1] = sizes[-1:-1] = [0] * (4 - len(names))  # the output is the fourth, however many there are
-            threads = claim_threads() if n > parallel_above else 1
-            try:
-                share, _, to_parts = _shares()
-                share.ctypes(loop, len(names), *data, *sizes, n, threads, *to_parts)
-            finally:
-                if threads > 1:
-                    release_threads()
+            share, _, to_parts = _shares()
+            share.ctypes(loop, len(names), *data, *sizes, n, limit.threads if n > parallel_above else 1, *to_parts)
 
         kernel.__signature__ = inspect.Signature(
             [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
@@ -237,7 +233,7 @@ def _share(loop, count, a, b, c, out, a_size, b_size, c_size, size, n, parts, pa
 
 
 def _part(firsts, counts, _steps, work):
-    """The parts from the first of these on, so many: called by Numba's threads, see `parallel_for`."""
+    """The parts from the first of these on, so many: called by threads, see _workers.py."""
     n, parts, head = read(work, 80), read(work, 88), read(work, 96)
     for part in range(read(firsts, 0), read(firsts, 0) + read(counts, 0)):
         _piece(
@@ -252,7 +248,7 @@ def _shares():
     """Both compiled, and the arguments by which the first finds the second."""
     share = c_function(types.void(*[types.intp] * 14), _share)
     part = c_function(types.void(*[types.intp] * 4), _part)
-    return share, part, (part.address, parallel_for())
+    return share, part, (part.address, launch_workers()[0])
 
 
 _DTYPES = [np.dtype("float32"), np.dtype("float64"), np.dtype("float16")]
@@ -309,7 +305,7 @@ def _work(table, args, count):
         c_size = 0 if count < 4 or scalar == 2 else size
         share, part, parallel_for = read(table, _SHARE), read(table, _PART), read(table, _FOR)
         call(share, loop, count, x, b, c, to, x_size, b_size, c_size, size, n, parts, part, parallel_for)
-        end_work(table, True, parts, python)
+        end_work(True, python)
     elif count == 2:
         call(loop, x, to, n)
     elif count == 3:

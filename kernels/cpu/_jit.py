@@ -1,23 +1,19 @@
-"""How every CPU kernel is compiled: the flags, the cache, the parallel twin. Nowhere else.
+"""How every CPU kernel is compiled: the flags, the cache. Nowhere else.
 
 Compilation is lazy: a kernel is compiled, or read from the cache, when it is first called with a dtype.
 """
 
 import functools
-import types
 
-import numpy as np
 from numba.core import config, sigutils
 from numba.core.compiler_lock import global_compiler_lock
 
 from . import _operators  # noqa: F401
 from ._cache import KernelCache, cache_dir
 from ._compiler import CKernel, Kernel, Part
-from ._threads import claim_threads, load_openmp, release_threads
 
 if config.DISABLE_JIT:  # Numba's own parts of kernels are no code then
     raise RuntimeError("fastnn: kernels for the CPU must be compiled; unset NUMBA_DISABLE_JIT")
-load_openmp()
 
 # No kernel is compiled with fast-math flags: every operation is as it is written, rounded as in NumPy. With flags LLVM
 # decides, anew wherever it compiles a function: for a kernel and for its parallel twin, for a loop's vectors and its
@@ -68,48 +64,3 @@ def once(make):
         return made[args]
 
     return made_once
-
-
-def parallel_twin(function):
-    """`function`, its ``prange`` loops spread over the threads.
-
-    Under a name of its own: Numba's cache knows functions by name, and would hand out one twin for the other.
-    """
-    twin = types.FunctionType(
-        function.__code__, function.__globals__, f"{function.__name__}_parallel", function.__defaults__
-    )
-    twin.__qualname__ = f"{function.__qualname__}_parallel"
-    twin.__module__ = function.__module__
-    return entry(twin, parallel=True)
-
-
-def cpu_kernel(parallel_above, flat=False):
-    """Make a kernel of a loop over ``prange``: serial for small work, parallel above.
-
-    Parameters
-    ----------
-    parallel_above : int
-        Elements of the first array above which waking the threads pays (measured: bench/RESULTS.md).
-    flat : bool
-        Elementwise: hand the loop its arrays, which may have any shape, as one-dimensional views. (Not by reshape in
-        the loop's function: parallel, Numba 0.68 then drops writes to outputs, which it does not see behind the views.)
-    """
-
-    def decorate(loop):
-        serial, parallel = entry(loop), parallel_twin(loop)
-
-        @functools.wraps(loop)
-        def kernel(*args):
-            first = args[0]
-            if flat and first.ndim != 1:
-                args = [a.ravel() if isinstance(a, np.ndarray) else a for a in args]
-            if first.size > parallel_above and claim_threads() > 1:
-                try:
-                    return parallel(*args)
-                finally:
-                    release_threads()
-            return serial(*args)
-
-        return kernel
-
-    return decorate

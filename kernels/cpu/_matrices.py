@@ -5,6 +5,7 @@ import functools
 import numpy as np
 from numba import types
 
+from .._threads import limit
 from ._amx import AMX_SCRATCH_BYTES, compiled_amx_product, pays
 from ._dtype import itemsize, lanes, zero_of
 from ._gemm import (
@@ -21,7 +22,7 @@ from ._gemm import (
 from ._jit import c_function, jit, once
 from ._memory import allocate, call, free, load, on_stack, one_element, store
 from ._parts import in_parts
-from ._threads import launch_threads, on_threads
+from ._workers import launch_workers
 
 # What is multiplied: the ending in the low bits, and
 TRANSPOSE_A, TRANSPOSE_B, COLUMN_SUMS = 16, 32, 64  # COLUMN_SUMS: v = the sums of the columns of B
@@ -180,7 +181,7 @@ class _Functions:
         if dtype.char not in "fd" or not dtype.isnative:
             raise TypeError(f"fastnn: matrix products need float32 or float64, got {dtype}")
         real = types.float32 if dtype.char == "f" else types.float64
-        launch_threads()
+        launch_workers()
         part, add_half, multiply = (
             c_function(result(*[types.intp] * count, real), f)
             for result, f, count in ((types.void, _part, 22), (types.void, _add_half, 8), (types.intp, _multiply, 15))
@@ -244,4 +245,4 @@ def multiply(a, b, v, c, form):
     is_plain = all(array.itemsize in array.strides for array in (a, b))
     if is_plain and pays(m, n, depth):
         form |= functions.by_amx
-    on_threads(functools.partial(functions.multiply, a, b, v, c, form))
+    functions.multiply(a, b, v, c, form, limit.threads)

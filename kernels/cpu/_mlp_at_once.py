@@ -14,6 +14,7 @@ from ._objects import (
     CONTIGUOUS_ALIGNED,
     DATA,
     DESCR,
+    ERROR,
     FALSE,
     FLOAT32,
     INTP,
@@ -24,31 +25,25 @@ from ._objects import (
     VALUE,
     WRITEABLE,
     YES,
-    boolean,
-    call_python,
+    answer,
+    begin_work,
     calling_thread,
-    enter_python,
+    end_work,
     has_list,
     is_plain,
-    leave_python,
     ndim,
     new_float,
     python_function,
     read,
     table_of,
     this_thread,
-    to_integer,
 )
-from ._threads import claim_threads, release_threads
 
 _DTYPE, _FUNCTION, _TABLE, _LENGTH, _SQUARES, _FEATURES, _CLASSES, _MOST_ROWS = range(OWN, OWN + 64, 8)
-# With more rows Python's `on_threads` is called. It calls the same with their number before the other arguments, and
-# with a table that has no such limit, and no `on_threads`.
-_ALONE_ROWS, _ON_THREADS, _LOSS = range(OWN + 64, OWN + 88, 8)
+_ALONE_ROWS, _LOSS = range(OWN + 64, OWN + 80, 8)  # up to so many are left to one thread; where a step's loss is put
 # The thread that a prediction's memory is for; an address of rows, how many there are, and the name "params".
-_THREAD, _WATCHED, _LAYERS, _PARAMS = range(OWN + 88, OWN + 120, 8)
+_THREAD, _WATCHED, _LAYERS, _PARAMS = range(OWN + 80, OWN + 112, 8)
 _LAYER, _FIRST, _LAST, _WATCHED_BYTES = range(0, 32, 8)  # a row: objects by their addresses
-_TOO_LARGE = 3  # beside NO and YES
 _NAME = sys.intern("params")
 
 
@@ -56,8 +51,7 @@ def step_at_once(train, table, squares, dtype, alone_rows, most_rows):
     """at_once(x, t, numbers, max_norm) does one step, and returns its loss; or False, and nothing has happened.
 
     Arguments: as of `mlp_train`; x of at most so many rows, up to so many of which are left to one thread; t either
-    kind of labels, which may be wrong, or targets. train: address of the compiled function, see mlp.py. Returns
-    at_once, and what must live as long.
+    kind of labels, which may be wrong, or targets. train: address of the compiled function, see mlp.py.
     """
     return _at_once(_step, table, squares, dtype, train, alone_rows, most_rows)
 
@@ -67,30 +61,19 @@ def prediction_at_once(predict, table, dtype, alone_rows, watched):
 
     watched: layers, each with the first and the last of its ``params``. False as well once these are others, which
     takes Python 0.6 µs to find out, with caches full of weights; and in another thread than that which calls this.
+    Beside it returns what must live as long.
     """
     rows = np.array([[*map(id, row)] for row in watched], np.int64)
     watching = this_thread(), rows.ctypes.data, len(rows), id(_NAME)
-    return *_at_once(_predict, table, table, dtype, predict, alone_rows, sys.maxsize, *watching), rows, watched
+    return _at_once(_predict, table, table, dtype, predict, alone_rows, sys.maxsize, *watching), (rows, watched)
 
 
 def _at_once(function, table, squares, dtype, compiled, alone_rows, most_rows, *watching):
     known = table_of(
         id(dtype), compiled, table.ctypes.data, len(table), squares.ctypes.data, table[1, IN], table[-1, OUT],
-        most_rows, sys.maxsize, 0, 0, *watching,
+        most_rows, alone_rows, 0, *watching,
     )  # fmt: skip
-    large = python_function(function, known)
-
-    def on_threads(*args):
-        threads = claim_threads()
-        try:
-            return large(threads, *args)
-        finally:
-            if threads > 1:
-                release_threads()
-
-    of_small = known.copy()
-    of_small[[_ALONE_ROWS // 8, _ON_THREADS // 8]] = alone_rows, id(on_threads)
-    return python_function(function, of_small), on_threads
+    return python_function(function, known)
 
 
 @jit
@@ -108,28 +91,7 @@ def _rows_of(table, x):
 
 
 @jit
-def _leave(threads):
-    """Let other Python threads run while so many compute."""
-    return leave_python() if threads > 0 else 0
-
-
-@jit
-def _enter(threads, state):
-    if threads > 0:
-        enter_python(state)
-
-
-@jit
-def _split(table, args, count):
-    """How many threads, 0 for work so short that Python waits for it; and the other arguments."""
-    if read(table, _ON_THREADS) != 0:
-        return 0, args, count
-    return to_integer(read(args, 0)), args + 8, count - 1
-
-
-@jit
 def _work_of_step(table, args, count):
-    threads, args, count = _split(table, args, count)
     if count != 4:
         return NO
     x, t, numbers, max_norm = read(args, 0), read(args, 8), read(args, 16), read(args, 24)
@@ -140,32 +102,26 @@ def _work_of_step(table, args, count):
         return NO
     if n == 0 or read(read(t, SHAPE), 0) != n:
         return NO
-    if n > read(table, _ALONE_ROWS):
-        return _TOO_LARGE
     shape, labels = read(numbers, SHAPE), read(t, DATA)
     x, numbers, max_norm = read(x, DATA), read(numbers, DATA), load(max_norm, VALUE // 8, 0.0)
-    python = _leave(threads)
+    is_large = n > read(table, _ALONE_ROWS)
+    threads, python = begin_work(table, is_large)
+    if threads == 0:
+        return ERROR
     call(
         read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), read(table, _SQUARES), x,
         labels if indices > 0 else 0, labels if indices == 0 else 0, 0, n, numbers, read(shape, 0), read(shape, 8),
-        max_norm, table + _LOSS, 1, max(1, threads),
+        max_norm, table + _LOSS, 1, threads,
     )  # fmt: skip
-    _enter(threads, python)
+    end_work(is_large, python)
     return read(read(table, _TABLE), 8 * DONE)
-
-
-@jit
-def _on_threads(table, args, count):
-    return call_python(table, read(table, _ON_THREADS), args, count)
 
 
 def _step(table, args, count):
     """What Python calls."""
     table = read(table, DATA)
     done = _work_of_step(table, args, count)
-    if done == _TOO_LARGE:
-        return _on_threads(table, args, count)
-    return new_float(load(table + _LOSS, 0, 0.0)) if done == YES else boolean(table, False)
+    return new_float(load(table + _LOSS, 0, 0.0)) if done == YES else answer(table, done)
 
 
 @jit
@@ -183,7 +139,6 @@ def _is_current(table):
 
 @jit
 def _work_of_prediction(table, args, count):
-    threads, args, count = _split(table, args, count)
     if count != 3 or not _is_current(table):
         return NO
     x, out, probabilities = read(args, 0), read(args, 8), read(args, 16)
@@ -199,16 +154,16 @@ def _work_of_prediction(table, args, count):
     x, out = read(x, DATA), read(out, DATA)
     if x < out + n * read(table, _CLASSES) * size and out < x + n * read(table, _FEATURES) * size:
         return NO
-    if n > read(table, _ALONE_ROWS):
-        return _TOO_LARGE
-    python = _leave(threads)
-    call(read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), x, n, np.intp(wanted), out, max(1, threads))
-    _enter(threads, python)
+    is_large = n > read(table, _ALONE_ROWS)
+    threads, python = begin_work(table, is_large)
+    if threads == 0:
+        return ERROR
+    call(read(table, _FUNCTION), read(table, _TABLE), read(table, _LENGTH), x, n, np.intp(wanted), out, threads)
+    end_work(is_large, python)
     return YES
 
 
 def _predict(table, args, count):
     """What Python calls."""
     table = read(table, DATA)
-    done = _work_of_prediction(table, args, count)
-    return _on_threads(table, args, count) if done == _TOO_LARGE else boolean(table, done == YES)
+    return answer(table, _work_of_prediction(table, args, count))

@@ -14,7 +14,6 @@ from ._caches import LINE_BYTES, odd_lines, round_up
 from ._dtype import itemsize, lanes
 from ._gemm import SCRATCH_BYTES
 from ._jit import jit
-from ._matrices import MIN_ROWS
 from ._memory import address
 from ._update import compiled_update
 from .optimizer import compiled_rule
@@ -109,12 +108,8 @@ def address_or_0(a):
 
 @jit
 def share(rows, part, parts):
-    """Where the share of a part begins: at a multiple of MIN_ROWS, and never fewer before the end.
-
-    So the rows left over at the end are the same for any number of parts: few rows are summed in another order.
-    """
-    units = rows // MIN_ROWS
-    return rows if part == parts else units * part // parts * MIN_ROWS
+    """Where the share of a part begins. At most rows // MIN_ROWS parts: fewer rows are summed in another order."""
+    return rows * part // parts
 
 
 @jit

@@ -18,10 +18,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .._threads import get_num_threads
 from ._ir import I64
 from ._jit import c_function, jit, once
 from ._memory import store
-from ._threads import claim_threads, release_threads
 
 # What must be known of CPython's and NumPy's objects: where their fields lie, in bytes. They belong to the binary
 # interfaces of both and have not moved in twenty years; `_layout_is_known` looks before they are relied upon.
@@ -42,10 +42,9 @@ _OBJECTS = [
     np.dtype("float64"),
     np.dtype("float16"),
     np.dtype("intp"),
-    claim_threads,
-    release_threads,
+    get_num_threads,
 ]
-NDARRAY, _LIST, FLOAT, TRUE, FALSE, FLOAT32, FLOAT64, FLOAT16, INTP, _CLAIM, _RELEASE, _CALL, OWN = range(0, 104, 8)
+NDARRAY, _LIST, FLOAT, TRUE, FALSE, FLOAT32, FLOAT64, FLOAT16, INTP, _GET_NUM_THREADS, _CALL, OWN = range(0, 96, 8)
 _VECTORCALL = ctypes.cast(ctypes.pythonapi.PyObject_Vectorcall, ctypes.c_void_p).value
 
 
@@ -135,25 +134,23 @@ def call_python(table, function, args, count):
 def begin_work(table, is_large):
     """How many threads work may take, 0 for an exception; and what `end_work`, which must follow, needs to go on.
 
-    Large work takes those that `claim_threads` gives it, and lets other Python threads run meanwhile.
+    Large work may take several, and lets other Python threads run meanwhile.
     """
     if not is_large:
         return 1, 0
-    claimed = call_python(table, read(table, _CLAIM), 0, 0)
-    if claimed == 0:
+    number = call_python(table, read(table, _GET_NUM_THREADS), 0, 0)
+    if number == 0:
         return 0, 0
-    threads = to_integer(claimed)
-    _forget(claimed)
+    threads = to_integer(number)
+    _forget(number)
     return threads, leave_python()
 
 
 @jit
-def end_work(table, is_large, threads, python):
+def end_work(is_large, python):
     """After work that began with `begin_work`, unless that was an exception."""
     if is_large:
         enter_python(python)
-        if threads > 1:
-            _forget(call_python(table, read(table, _RELEASE), 0, 0))
 
 
 @jit

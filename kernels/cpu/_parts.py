@@ -5,6 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._compiler import PARALLEL_FOR
 from ._ir import I64
 
 
@@ -12,7 +13,7 @@ from ._ir import I64
 def in_parts(typing_context, threads, parts, function, before, after):
     r"""Call the compiled function at an address with (\*before, part, \*after) for each part, on so many threads.
 
-    before, after: tuples of integers and floats. Before what calls this is compiled there must be a `launch_threads`.
+    before, after: tuples of integers and floats. Before what calls this is compiled there must be a `launch_workers`.
     """
 
     def code(context, builder, signature, args):
@@ -26,7 +27,7 @@ def in_parts(typing_context, threads, parts, function, before, after):
                 numbers = [cgutils.alloca_once_value(builder, n) for n in (I64(0), parts, I64(1), work)]
                 some = _emit_some_parts(builder, work.type, len(before))
                 addresses = [builder.ptrtoint(pointer, I64) for pointer in (some, *numbers)]
-                run = cgutils.get_or_insert_function(builder.module, _takes([I64] * 8), "numba_parallel_for")
+                run = cgutils.get_or_insert_function(builder.module, _takes([I64] * 8), PARALLEL_FOR)
                 builder.call(run, [*addresses, I64(0), I64(1), threads])
         return context.get_dummy_value()
 

@@ -157,7 +157,7 @@ def _work(table, args, count):
         failed = ask(load(functions, MULTIPLY, 0), *arguments, np.float32(1))
     else:
         failed = ask(load(functions, MULTIPLY, 0), *arguments, np.float64(1))
-    end_work(table, is_large, threads, python)
+    end_work(is_large, python)
     if failed != 0:
         no_memory()
         return ERROR

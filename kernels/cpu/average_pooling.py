@@ -10,7 +10,8 @@ zeros. A row of windows at a time, and of all its windows one element after the 
 import numpy as np
 from numba import prange
 
-from ._jit import cpu_kernel, jit
+from ._jit import jit
+from ._prange import cpu_kernel
 
 
 @jit

@@ -13,8 +13,9 @@ import numpy as np
 from numba import prange
 
 from ._dtype import one_of
-from ._jit import cpu_kernel, jit
+from ._jit import jit
 from ._memory import address
+from ._prange import cpu_kernel
 from ._reduce import plane_sum, sums_about, sums_with
 
 # (N, C) is divided into blocks of at most so many rows, always alike: sums do not depend on the number of threads.

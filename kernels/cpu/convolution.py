@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
+from .._threads import limit
 from . import _convolve, _convolve_planes, _convolve_weights, _convolve_winograd
 from ._caches import LINE_BYTES, round_up
 from ._image_plan import PIXEL_ROWS, TASK, WEIGHTS_TASK, Task, WeightsTask, backward_plan, forward_plan, weights_plan
@@ -23,8 +24,8 @@ from ._jit import c_function, entry, once
 from ._memory import address
 from ._parts import in_parts
 from ._simd import VECTORS
-from ._threads import launch_threads, on_threads
 from ._winograd_plan import WINOGRAD_TASK, WinogradTask, pays, suits, winograd_plan
+from ._workers import launch_workers
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
 PARALLEL_ABOVE = 400_000
@@ -54,7 +55,7 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(passes, task, record, elements, dtype, kept):
-    launch_threads()
+    launch_workers()
     numbers = np.array(task, record).reshape(1).view(np.int64)
     memory = elements * np.dtype(dtype).itemsize + LINE_BYTES
     return _Prepared(*(_compiled(f, record, dtype).address for f in passes), numbers, memory, kept)
@@ -142,10 +143,7 @@ def _run(prepared, work, x, *arrays):
     first, second, task, memory, _ = prepared
     task = task.copy()
     args = first, second, task, x, *arrays, np.empty(memory, np.uint8), x.dtype.type(1)
-    if work > PARALLEL_ABOVE:
-        on_threads(_two_passes, *args)
-    else:
-        _two_passes(*args, 1)
+    _two_passes(*args, limit.threads if work > PARALLEL_ABOVE else 1)
     return task
 
 

@@ -11,7 +11,8 @@ not a choice: NaN and infinity are seen wherever they are.
 import numpy as np
 from numba import prange
 
-from ._jit import cpu_kernel, jit
+from ._jit import jit
+from ._prange import cpu_kernel
 
 _U = np.uint32
 

@@ -10,9 +10,10 @@ import numpy as np
 from numba import prange
 
 from ._dtype import one_of, zero_of
-from ._jit import cpu_kernel, jit
+from ._jit import jit
 from ._math import exp_negative, log
 from ._memory import address, keep
+from ._prange import cpu_kernel
 from ._reduce import row_max, row_sum
 from .softmax import FEW, STATISTICS, block_of_rows, block_scratch, max_of_columns, store_exp, to_columns, to_rows
 

@@ -10,7 +10,8 @@ maximum; pad is less than pool_h and pool_w.
 import numpy as np
 from numba import prange
 
-from ._jit import cpu_kernel, jit
+from ._jit import jit
+from ._prange import cpu_kernel
 
 # Rows are addressed by unsigned numbers: signed ones keep Numba's check for indices from the end, and slices count
 # references, 12 ns each, more than a row of 12 takes.

@@ -10,8 +10,9 @@ import numpy as np
 from numba import carray, prange
 
 from ._dtype import one_of
-from ._jit import cpu_kernel, jit
+from ._jit import jit
 from ._memory import address
+from ._prange import cpu_kernel
 from ._reduce import squared_distance
 from ._small_loss import small_loss
 

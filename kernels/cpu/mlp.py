@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from numba import carray, types
 
+from .._threads import limit
 from ._amx import compiled_amx_product, pays, pays_in_rows
 from ._caches import LINE_BYTES
 from ._dtype import itemsize, one_of
@@ -62,13 +63,15 @@ from ._mlp_small import compiled_small_step, filled_up, is_small
 from ._mlp_weights import compiled_weights_pass
 from ._parts import in_parts
 from ._reduce import wide_sum
-from ._threads import claim_threads, launch_threads, release_threads
 from ._update import clipping_rate
+from ._workers import launch_workers
 
 __all__ = ["mlp_plan", "mlp_predict", "mlp_predict_workspace", "mlp_train", "mlp_workspace"]
 
-# Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
+# Multiply-adds from which sharing out a step pays, which has several parallel regions, and a prediction (measured:
+# bench/RESULTS.md).
 PARALLEL_ABOVE = 1_000_000
+PREDICT_PARALLEL_ABOVE = 300_000
 
 
 class Workspace(NamedTuple):
@@ -99,8 +102,8 @@ def mlp_workspace(plan, batch_size, dtype):
     multiplies_much = any(pays(m, n, d) or pays(m, d, n) or pays(d, n, m) for m, n, d in sizes)
     table, memory = _memory(plan, functions, np.empty(per_sample * samples + line, dtype), multiplies_much)
     table[0, SMALL_ROWS] = small_rows
-    at_once, kept = step_at_once(train, table, squares, dtype, alone_rows, batch_size)
-    return Workspace(table, squares, (*memory, kept), at_once)
+    at_once = step_at_once(train, table, squares, dtype, alone_rows, batch_size)
+    return Workspace(table, squares, memory, at_once)
 
 
 def mlp_predict_workspace(plan, dtype, layers=()):
@@ -118,9 +121,9 @@ def mlp_predict_workspace(plan, dtype, layers=()):
     large = 1 << 20  # a batch as large as any
     multiplies_much = any(pays_in_rows(large, n, d) for d, n in plan.table[1:, [IN, OUT]].tolist())
     table, memory = _memory(plan, functions, work, multiplies_much)
-    predict, alone_rows = _compiled_predict().address, PARALLEL_ABOVE // plan.work
+    predict, alone_rows = _compiled_predict().address, PREDICT_PARALLEL_ABOVE // plan.work
     watched = [(layer, params[0], params[-1]) for layer, params in zip(layers, plan.params, strict=False)]
-    at_once, *kept = prediction_at_once(predict, table, dtype, alone_rows, watched)
+    at_once, kept = prediction_at_once(predict, table, dtype, alone_rows, watched)
     return Workspace(table, np.empty(0), (*memory, kept), at_once)
 
 
@@ -187,7 +190,7 @@ def _train(
 def _compiled_train(dtype):
     real, doubles = types.float32 if dtype == "f" else types.float64, types.CPointer(types.float64)
     count = types.intp
-    launch_threads()
+    launch_workers()
     arguments = [types.CPointer(types.int64), count, doubles, *[count] * 5, types.CPointer(real), count, count]
     return c_function(types.void(*arguments, types.float64, doubles, count, count), _train)
 
@@ -210,7 +213,7 @@ def _predict(pointer, length, x, n, probabilities, out, threads):
 
 @once
 def _compiled_predict():
-    launch_threads()
+    launch_workers()
     return c_function(types.void(types.CPointer(types.int64), *[types.intp] * 6), _predict)
 
 
@@ -236,21 +239,13 @@ def mlp_train(plan, workspace, x, t, t_rows, order, batch_size, numbers, max_nor
             losses[0] = loss
             return 1
     train = _compiled_train(x.dtype.char).address
-    threads = claim_threads() if 3 * plan.work * batch_size > PARALLEL_ABOVE else 1
-    try:
-        return _call_train(train, *workspace[:2], x, t, t_rows, order, batch_size, numbers, max_norm, losses, threads)
-    finally:
-        if threads > 1:
-            release_threads()
+    threads = limit.threads if 3 * plan.work * batch_size > PARALLEL_ABOVE else 1
+    return _call_train(train, *workspace[:2], x, t, t_rows, order, batch_size, numbers, max_norm, losses, threads)
 
 
 def mlp_predict(plan, workspace, x, probabilities, out):
     """out (N, C) = the scores of x (N, D), or their softmax. workspace: of `mlp_predict_workspace`."""
     if workspace.at_once(x, out, bool(probabilities)):
         return
-    threads = claim_threads() if plan.work * len(x) > PARALLEL_ABOVE else 1
-    try:
-        _call_predict(_compiled_predict().address, workspace.table, x, probabilities, out, threads)
-    finally:
-        if threads > 1:
-            release_threads()
+    threads = limit.threads if plan.work * len(x) > PREDICT_PARALLEL_ABOVE else 1
+    _call_predict(_compiled_predict().address, workspace.table, x, probabilities, out, threads)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray, types
 
+from .._threads import limit
 from ._dtype import itemsize, least_state_of, smallest_root_of, zero_of
 from ._jit import c_function, jit, once
 from ._math import in_dtype_of
@@ -38,8 +39,8 @@ from ._objects import (
 )
 from ._parts import in_parts
 from ._reduce import sum_of_squares
-from ._threads import launch_threads, on_threads
 from ._update import PIECE, compiled_update, rate_for
+from ._workers import launch_workers
 
 # Columns of the table, one row a parameter: addresses (0 where there is no such state) and the number of elements.
 _PARAM, _GRAD, _FIRST, _SECOND, _SIZE = range(5)
@@ -212,7 +213,7 @@ def _step(table, numbers, max_norm, one, threads):
 def _compiled_functions(dtype):
     """`_update_share` and `_step` compiled."""
     real = {"f": types.float32, "d": types.float64}[np.dtype(dtype).char]
-    launch_threads()
+    launch_workers()
     intp = types.intp
     share = c_function(types.void(intp, intp, types.CPointer(types.int64), *[intp] * 8, real), _update_share)
     return share, c_function(types.void(intp, intp, types.float64, real, intp), _step)
@@ -233,7 +234,7 @@ def _work(table, args, count):
         call(step, table, at, limit, np.float32(1), threads)
     else:
         call(step, table, at, limit, np.float64(1), threads)
-    end_work(table, is_large, threads, python)
+    end_work(is_large, python)
     return YES
 
 
@@ -250,7 +251,4 @@ def optimizer_update(plan, numbers, max_norm):
     """
     if plan.at_once(numbers, max_norm):
         return
-    if plan.size > PARALLEL_ABOVE:
-        on_threads(plan.step, _at(numbers), max_norm, 1)
-    else:
-        plan.step(_at(numbers), max_norm, 1, 1)
+    plan.step(_at(numbers), max_norm, 1, limit.threads if plan.size > PARALLEL_ABOVE else 1)

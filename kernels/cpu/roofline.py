@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from ._dtype import lanes
 from ._ir import I32, Vector
-from ._jit import cpu_kernel
+from ._prange import cpu_kernel
 
 _CHAINS = 12  # vectors: enough to hide the latency of a multiply-add, few enough for the registers
 

@@ -11,9 +11,10 @@ import numpy as np
 from numba import carray, prange
 
 from ._dtype import nan_of, one_of, zero_of
-from ._jit import cpu_kernel, jit
+from ._jit import jit
 from ._math import exp_negative, log1p, select
 from ._memory import address, keep
+from ._prange import cpu_kernel
 from ._reduce import wide_sum
 from ._small_loss import small_loss
 

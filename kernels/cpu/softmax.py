@@ -14,9 +14,10 @@ from numba import prange
 from ._caches import LINE_BYTES, PAST_CACHES, round_up
 from ._dtype import infinity_of, itemsize, lanes, one_of, zero_of
 from ._elementwise import in_vectors
-from ._jit import cpu_kernel, jit
+from ._jit import jit
 from ._math import exp_negative, larger
 from ._memory import address, fence, keep, load, prefetch, scale_past_caches, store
+from ._prange import cpu_kernel
 from ._reduce import row_dot, row_max, row_sum
 from ._transpose import transpose_full, transpose_masked, transpose_masked_store
 

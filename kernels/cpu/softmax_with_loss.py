@@ -12,9 +12,10 @@ import numpy as np
 from numba import carray, prange
 
 from ._dtype import nan_of, one_of, zero_of
-from ._jit import cpu_kernel, jit
+from ._jit import jit
 from ._math import log
 from ._memory import address
+from ._prange import cpu_kernel
 from ._reduce import cross_entropy_sum, row_sum
 from ._small_loss import small_loss
 from .softmax import block_of_rows, block_scratch, goes_past_caches, softmax_block, softmax_past_caches

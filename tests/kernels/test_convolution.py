@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import NamedTuple
 from unittest import mock
 
@@ -279,7 +280,7 @@ def test_the_same_for_any_number_of_threads(geometry, winograd, monkeypatch):
     monkeypatch.setattr(convolution, "pays", lambda *_: winograd)
     for threads in (1, 2, 3, 7):
         monkeypatch.setattr(convolution, "PARALLEL_ABOVE", 0)
-        monkeypatch.setattr(convolution, "on_threads", lambda kernel, *args, t=threads: kernel(*args, t))
+        monkeypatch.setattr(convolution, "limit", SimpleNamespace(threads=threads))
         results.append(run(cpu, geometry, *arrays))
     for other in results[1:]:
         for name in OUTPUTS:

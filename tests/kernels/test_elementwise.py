@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastnn import kernels
-from fastnn.kernels import ref
-from fastnn.kernels.cpu import _elementwise, _objects, _threads, relu
+from fastnn.kernels import _threads, ref
+from fastnn.kernels.cpu import _elementwise, _objects, relu
 from tests.tolerances import TOL
 
 SPECIAL = [
@@ -288,23 +288,10 @@ class TestAtOnce:
                     assert at_once(x[skipped : skipped + n], out[skipped : skipped + n]) is True
                 assert_array_equal(out.nonzero()[0], np.arange(skipped, skipped + n))
 
-    def test_large_arrays_leave_the_threads_to_a_call_that_has_them(self, at_once):
-        x, out = np.full(PARALLEL, 2.0), np.zeros(PARALLEL)
-        assert _threads._in_use.acquire(blocking=False)
-        try:
-            assert at_once(x, out) is True
-            assert _threads._in_use.locked()
-        finally:
-            _threads._in_use.release()
-        assert_array_equal(out, x)
-        assert at_once(x, out) is True
-        assert not _threads._in_use.locked()
-
     def test_errors_of_python_come_out(self, at_once, monkeypatch):
         monkeypatch.setattr(_threads, "limit", None)
         with pytest.raises(AttributeError, match="threads"):
             at_once(np.ones(PARALLEL), np.ones(PARALLEL))
-        assert not _threads._in_use.locked()
 
     def test_wrong_calls(self, at_once):
         assert at_once() is False

@@ -1,18 +1,15 @@
-"""Layers called from 32 threads at once, and from forked children, under each threading layer that Numba has here.
+"""Layers called from 32 threads at once, and from forked children.
 
 python -m tests.stress.threads [--threads 32] [--calls 10000] [--forks 1000]
 """
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-
-LAYERS = ("omp", "workqueue", "tbb")
 
 
 def works():
@@ -73,31 +70,16 @@ def main():
     parser.add_argument("--threads", type=int, default=32)
     parser.add_argument("--calls", type=int, default=10_000, help="of each thread")
     parser.add_argument("--forks", type=int, default=1_000)
-    parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.in_this_process:
-        import numba
-
-        start = time.perf_counter()
-        wrong = call_from_threads(args.threads, args.calls)
-        middle = time.perf_counter()
-        dead = fork(args.forks) if hasattr(os, "fork") else 0
-        print(
-            f"{numba.threading_layer():<10} {args.threads} threads x {args.calls} calls: {wrong} wrong results, "
-            f"{middle - start:.0f} s; {args.forks} forks: {dead} failed, {time.perf_counter() - middle:.0f} s"
-        )
-        return 1 if wrong or dead else 0
-    status = 0
-    for layer in LAYERS:
-        env = {**os.environ, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": str(max(2, os.cpu_count() or 2))}
-        command = [sys.executable, "-m", "tests.stress.threads", "--in-this-process", *sys.argv[1:]]
-        done = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True)
-        if done.returncode and "No threading layer could be loaded" in done.stderr:
-            print(f"{layer:<10} not there")
-        elif done.returncode:
-            print(f"{layer:<10} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
-            status = 1
-    return status
+    start = time.perf_counter()
+    wrong = call_from_threads(args.threads, args.calls)
+    middle = time.perf_counter()
+    dead = fork(args.forks) if hasattr(os, "fork") else 0
+    print(
+        f"{args.threads} threads x {args.calls} calls: {wrong} wrong results, {middle - start:.0f} s; "
+        f"{args.forks} forks: {dead} failed, {time.perf_counter() - middle:.0f} s"
+    )
+    return 1 if wrong or dead else 0
 
 
 if __name__ == "__main__":
