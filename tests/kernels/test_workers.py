@@ -16,8 +16,8 @@ from numba import prange, types
 from numpy.testing import assert_array_equal
 
 import fastnn
-from fastnn.kernels.cpu._compiler import PARALLEL_FOR
-from fastnn.kernels.cpu._jit import c_function, entry, once
+from fastnn.kernels.cpu._compiler import PARALLEL_FOR, Kernel
+from fastnn.kernels.cpu._jit import c_function, once
 from fastnn.kernels.cpu._memory import call, load, on_stack, store
 from fastnn.kernels.cpu._workers import launch_workers
 
@@ -123,7 +123,7 @@ def _squares(out):
 
 
 def test_prange_goes_to_our_threads():
-    kernel, out = entry(_squares, parallel=True), np.empty(1000)
+    kernel, out = Kernel(_squares, {"nopython": True, "parallel": True}), np.empty(1000)  # not from the cache
     launch_workers()
     kernel(out)
     assert_array_equal(out, np.arange(1000.0) ** 2)
