@@ -30,7 +30,7 @@ BY_AMX = 128
 ENDING = 15
 
 # Multiply-adds from which waking the threads pays (measured: bench/RESULTS.md).
-PARALLEL_ABOVE = 400_000
+PARALLEL_ABOVE = 180_000
 # Features and weights from which there are halves for two threads, weights below which, and elements of C at most; see
 # `_by_halves`.
 _HALVED_DEPTH, _HALVED_WEIGHTS, _LARGE_WEIGHTS, _HALVED_SUMS = 256, 1 << 15, 1 << 19, 1 << 16

@@ -18,7 +18,7 @@ _ROOT_HALF, _ROOT_8_PI, _CUBIC = math.sqrt(0.5), math.sqrt(8 / math.pi), 0.04471
 _DENSITY = 1 / math.sqrt(2 * math.pi)
 
 
-@elementwise(parallel_above=10_000)
+@elementwise(parallel_above=6_000)
 def gelu_forward(x, out, n):
     in_vectors()
     for i in range(n):
@@ -27,7 +27,7 @@ def gelu_forward(x, out, n):
         out[i] = half * v * (one + erf(v * root_half))
 
 
-@elementwise(parallel_above=8_000)
+@elementwise(parallel_above=5_000)
 def gelu_backward(dout, x, dx, n):
     in_vectors()
     for i in range(n):
@@ -37,7 +37,7 @@ def gelu_backward(dout, x, dx, n):
         dx[i] = dout[i] * (below + v * in_dtype_of(v, _DENSITY) * exp(-half * v * v))
 
 
-@elementwise(parallel_above=14_000)
+@elementwise(parallel_above=8_000)
 def gelu_tanh_forward(x, out, n):
     in_vectors()
     for i in range(n):
@@ -46,7 +46,7 @@ def gelu_tanh_forward(x, out, n):
         out[i] = v * sigmoid(root * v * (one + cubic * v * v))
 
 
-@elementwise(parallel_above=12_000)
+@elementwise(parallel_above=7_000)
 def gelu_tanh_backward(dout, x, dx, n):
     in_vectors()
     for i in range(n):

@@ -10,7 +10,7 @@ from ._elementwise import elementwise, in_vectors, widen
 from ._math import in_dtype_of
 
 
-@elementwise(parallel_above=40_000, scalars=("alpha",))
+@elementwise(parallel_above=30_000, scalars=("alpha",))
 def leaky_relu_forward(x, alpha, out, n):
     in_vectors()
     slope = in_dtype_of(out[0], alpha[0])
@@ -19,7 +19,7 @@ def leaky_relu_forward(x, alpha, out, n):
         out[i] = slope * v if v < 0 else v
 
 
-@elementwise(parallel_above=28_000, scalars=("alpha",))
+@elementwise(parallel_above=18_000, scalars=("alpha",))
 def leaky_relu_backward(dout, y, alpha, dx, n):
     in_vectors()
     slope = in_dtype_of(dx[0], alpha[0])

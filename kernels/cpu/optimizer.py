@@ -54,7 +54,7 @@ _STEP, _SHARE, _UPDATE, _RULE, _ROWS, _COUNT, _SQUARES, _SCRATCH, _SCRATCH_ROW, 
 )
 
 # Elements of all parameters from which waking the threads pays (measured: bench/RESULTS.md).
-PARALLEL_ABOVE = 30_000
+PARALLEL_ABOVE = 20_000
 # How work is shared out must not depend on the threads: norms are sums over shares. Their number is a power of two, so
 # that two threads update the halves of W whose gradients they computed.
 _LEAST_SHARE, _MOST_SHARES = 4096, 64

@@ -9,7 +9,7 @@ from ._dtype import zero_of
 from ._elementwise import elementwise, in_vectors, widen
 
 
-@elementwise(parallel_above=40_000)
+@elementwise(parallel_above=30_000)
 def relu_forward(x, out, n):
     in_vectors()
     for i in range(n):
@@ -17,7 +17,7 @@ def relu_forward(x, out, n):
         out[i] = zero_of(v) if v <= 0 else v
 
 
-@elementwise(parallel_above=28_000)
+@elementwise(parallel_above=18_000)
 def relu_backward(dout, y, dx, n):
     in_vectors()
     for i in range(n):

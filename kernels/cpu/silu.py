@@ -11,7 +11,7 @@ from ._elementwise import elementwise, in_vectors, widen
 from ._math import sigmoid
 
 
-@elementwise(parallel_above=18_000)
+@elementwise(parallel_above=10_000)
 def silu_forward(x, out, n):
     in_vectors()
     for i in range(n):
@@ -19,7 +19,7 @@ def silu_forward(x, out, n):
         out[i] = v * sigmoid(v)
 
 
-@elementwise(parallel_above=18_000)
+@elementwise(parallel_above=10_000)
 def silu_backward(dout, x, dx, n):
     in_vectors()
     for i in range(n):

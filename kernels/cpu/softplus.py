@@ -9,14 +9,14 @@ from ._elementwise import elementwise, in_vectors, widen
 from ._math import expm1_negative, softplus
 
 
-@elementwise(parallel_above=14_000)
+@elementwise(parallel_above=6_000)
 def softplus_forward(x, out, n):
     in_vectors()
     for i in range(n):
         out[i] = softplus(widen(x[i]))
 
 
-@elementwise(parallel_above=18_000)
+@elementwise(parallel_above=14_000)
 def softplus_backward(dout, y, dx, n):
     in_vectors()
     for i in range(n):

@@ -10,14 +10,14 @@ from ._elementwise import elementwise, in_vectors, widen
 from ._math import tanh
 
 
-@elementwise(parallel_above=18_000)
+@elementwise(parallel_above=10_000)
 def tanh_forward(x, out, n):
     in_vectors()
     for i in range(n):
         out[i] = tanh(widen(x[i]))
 
 
-@elementwise(parallel_above=28_000)
+@elementwise(parallel_above=22_000)
 def tanh_backward(dout, y, dx, n):
     in_vectors()
     for i in range(n):
