@@ -10,8 +10,14 @@ maximum; pad is less than pool_h and pool_w.
 import numpy as np
 from numba import prange
 
+from ._caches import PAST_CACHES
+from ._dtype import zero_of
 from ._jit import jit
+from ._memory import PAGE_BYTES, address, copy_bytes, copy_past_caches, fence, page_on_stack, store
 from ._prange import cpu_kernel
+from ._simd import VECTORS
+
+_PAIRS = 64  # of rows of dx that are one piece of work
 
 # Rows are addressed by unsigned numbers: signed ones keep Numba's check for indices from the end, and slices count
 # references, 12 ns each, more than a row of 12 takes.
@@ -62,6 +68,49 @@ def _forward(x, pool_h, pool_w, stride, pad, out, argmax):
                 out[plane, i, j], argmax[plane, i, j] = best, place
 
 
+@jit
+def _double_rows(dout, argmax, at, n, top, bottom):
+    """The gradient of `_halve_rows`: n elements of dout into two rows, by their addresses."""
+    for j in range(n):
+        j = np.uintp(j)
+        value, place = dout[at + j], argmax[at + j]
+        zero = zero_of(value)
+        left, right = np.intp(j + j), np.intp(j + j + np.uintp(1))
+        store(top, left, value if place == np.uint8(0) else zero)
+        store(top, right, value if place == np.uint8(1) else zero)
+        store(bottom, left, value if place == np.uint8(2) else zero)
+        store(bottom, right, value if place == np.uint8(3) else zero)
+
+
+@cpu_kernel(parallel_above=10_000, flat=True)
+def _backward_2x2(dout, argmax, H, W, dx):
+    """Of even H and W: all elements lie in windows. A large dx goes past the caches, pairs of rows at once."""
+    size, OW = dx.itemsize, W // 2
+    rows_bytes = 2 * W * size
+    pairs = dx.size // (2 * W)
+    streams = dx.size * size > PAST_CACHES and rows_bytes <= PAGE_BYTES
+    for share in prange((pairs + _PAIRS - 1) // _PAIRS):
+        page, share = page_on_stack(), np.intp(share)
+        for pair in range(share * _PAIRS, min(pairs, (share + 1) * _PAIRS)):
+            to = address(dx) + pair * rows_bytes
+            top = page if streams else to
+            _double_rows(dout, argmax, np.uintp(pair * OW), OW, top, top + W * size)
+            if streams:
+                _copy_large(to, page, rows_bytes)
+        if streams:
+            fence()
+
+
+@jit
+def _copy_large(to, source, count):
+    """Copy bytes past the caches, but those outside of whole vectors at the destination."""
+    head = min(count, -to % VECTORS.bytes)
+    whole = (count - head) // VECTORS.bytes * VECTORS.bytes
+    copy_bytes(to, source, head)
+    copy_past_caches(to + head, source + head, whole)
+    copy_bytes(to + head + whole, source + head + whole, count - head - whole)
+
+
 @cpu_kernel(parallel_above=10_000, flat=True)
 def _backward(dout, argmax, pool_h, pool_w, stride, pad, OH, OW, H, W, dx):
     offsets = np.empty(pool_h * pool_w, np.uintp)  # of the places in a window, in dx
@@ -90,4 +139,8 @@ def max_pooling_forward(x, pool_h, pool_w, stride, pad, out, argmax):
 
 
 def max_pooling_backward(dout, argmax, pool_h, pool_w, stride, pad, dx):
-    _backward(dout, argmax, pool_h, pool_w, stride, pad, *dout.shape[2:], *dx.shape[2:], dx)
+    H, W = dx.shape[2:]
+    if (pool_h, pool_w, stride, pad) == (2, 2, 2, 0) and H % 2 == W % 2 == 0:
+        _backward_2x2(dout, argmax, H, W, dx)
+    else:
+        _backward(dout, argmax, pool_h, pool_w, stride, pad, *dout.shape[2:], H, W, dx)

@@ -86,9 +86,10 @@ def test_which_of_several_has_the_gradient(k):
 
 @pytest.mark.parametrize("kind", ["max", "average"])
 @pytest.mark.parametrize("geometry", [(2, 2, 2, 0), (3, 3, 2, 1)], ids=str)
-def test_large_images_in_parallel(k, kind, geometry):
+@pytest.mark.parametrize("size", [(33, 35), (34, 36)], ids=str)
+def test_large_images_in_parallel(k, kind, geometry, size):
     """The same bits for any number of threads."""
-    x, dout = inputs((20, 6, 33, 35), geometry, "float32")
+    x, dout = inputs((20, 6, *size), geometry, "float32")
     want = pool(ref, kind, x.astype("float64"), dout.astype("float64"), *geometry)
     results = []
     for threads in (1, fastnn.get_num_threads()):
@@ -97,6 +98,24 @@ def test_large_images_in_parallel(k, kind, geometry):
     for name, serial in results[0].items():
         assert_allclose(serial, want[name], err_msg=name, **TOL["float32"])
         assert_array_equal(serial, results[1][name])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [(190, 230), (30, 1100)], ids=str)
+def test_gradients_written_past_the_caches(k, dtype, size):
+    """Of more than 32 MB, wherever in a cache line they begin, and nothing beside them; of rows beyond a page, too."""
+    shape = (3, 1 + (35 << 20) // (3 * np.dtype(dtype).itemsize * size[0] * size[1]), *size)
+    x, dout = inputs(shape, (2, 2, 2, 0), dtype)
+    out, want = np.empty_like(dout), np.empty_like(x)
+    argmax, count, guard = np.empty(dout.shape, np.uint8), x.size, 7.5
+    ref.max_pooling_forward(x, 2, 2, 2, 0, out, argmax)
+    ref.max_pooling_backward(dout, argmax, 2, 2, 2, 0, want)
+    memory = np.full(count + 40, guard, dtype)
+    for skipped in (0, 3, 17):
+        k.max_pooling_backward(dout, argmax, 2, 2, 2, 0, memory[skipped : skipped + count].reshape(shape))
+        assert_array_equal(memory[skipped : skipped + count].reshape(shape), want)
+        assert np.all(memory[:skipped] == guard) and np.all(memory[skipped + count :] == guard)
+        memory[:] = guard
 
 
 def test_windows_of_more_than_256_places(k):
