@@ -248,7 +248,7 @@ def _shares():
     """Both compiled, and the arguments by which the first finds the second."""
     share = c_function(types.void(*[types.intp] * 14), _share)
     part = c_function(types.void(*[types.intp] * 4), _part)
-    return share, part, (part.address, launch_workers()[0])
+    return share, part, (part.address, launch_workers())
 
 
 _DTYPES = [np.dtype("float32"), np.dtype("float64"), np.dtype("float16")]

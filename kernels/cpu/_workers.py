@@ -5,8 +5,8 @@ offered to a worker by what is written into its slot of memory, which it looks a
 begun when the caller has done its own share, the caller does as well. So no call waits for threads that fell asleep,
 that another process keeps from their core, or that are not there, as in a forked child.
 
-OpenMP's threads, which Numba would use, begin a share later (an empty region 1 to 2 µs, here 0.3), and whoever needs
-them a millisecond after the last call waits a millisecond (here as long as the work takes on one thread).
+With OpenMP's threads, which Numba would use, a call takes 1 to 2 µs more, and one that comes some milliseconds after
+the last takes a millisecond (here as long as on one thread).
 """
 
 import atexit
@@ -96,11 +96,10 @@ def _parallel_for(function, args, counts, steps, data, inner_ndim, arrays, threa
         store(own_word, 0, args)
         return
     table, parts = _field(own_word, 0), _field(counts, 0)
-    shares = min(parts, threads, 1 + _field(table, _WORKERS))
+    shares = max(1, min(parts, threads, 1 + _field(table, _WORKERS)))
+    if shares > 1 and not replace(table + 8 * _BUSY, 0, 1):
+        shares = 1
     job = on_stack((function, args, counts, steps, data, inner_ndim, arrays))
-    if shares < 2 or not replace(table + 8 * _BUSY, 0, 1):
-        _do(job, 0, parts)
-        return
     for share in range(1, shares):
         slot, first = table + 8 * _SLOT * share, parts * share // shares
         store(slot, _JOB, job)
@@ -108,18 +107,19 @@ def _parallel_for(function, args, counts, steps, data, inner_ndim, arrays, threa
         store(slot, _COUNT, parts * (share + 1) // shares - first)
         if exchange(slot + 8 * _STATE, _OPEN) == _ASLEEP:
             _release(_field(slot, _LOCK))
-    _do(job, 0, parts // shares)
-    for share in range(1, shares):
-        slot, looks = table + 8 * _SLOT * share, 0
-        if replace(slot + 8 * _STATE, _OPEN, _IDLE):
-            _do(job, _field(slot, _FIRST), _field(slot, _COUNT))
-        while look(slot + 8 * _STATE) == _TAKEN:
+    for share in range(shares):
+        state, first, looks = table + 8 * (_SLOT * share + _STATE), parts * share // shares, 0
+        if share == 0 or replace(state, _OPEN, _IDLE):
+            _do(job, first, parts * (share + 1) // shares - first)
+            continue
+        while look(state) == _TAKEN:
             looks += 1
             if looks < _LOOKS:
                 pause()
             else:
                 _acquire(_field(table, _NEVER), _GIVE_WAY, 0)
-    publish(table + 8 * _BUSY, 0)
+    if shares > 1:
+        publish(table + 8 * _BUSY, 0)
 
 
 def _serve(slot):
@@ -139,7 +139,7 @@ def _serve(slot):
 
 @once
 def launch_workers():
-    """Start them, and make `parallel_for` known to compiled code; returns its address, and what must live as long."""
+    """Start them, and make `parallel_for` known to compiled code; returns its address."""
     count = config.NUMBA_NUM_THREADS - 1
     memory = np.zeros(_SLOT * (count + 2), np.int64)
     begin = -memory.ctypes.data // 8 % _SLOT
@@ -150,16 +150,16 @@ def launch_workers():
     binding.add_symbol(PARALLEL_FOR, parallel_for.address)
     serve, threads = c_function(types.void(types.intp), _serve), []
     with contextlib.suppress(RuntimeError):  # no more threads to be had, or Python ends: callers do all themselves
-        for slot in table[1:]:
-            threads.append(
-                threading.Thread(
-                    target=serve.ctypes, args=(slot.ctypes.data,), name=f"fastnn-{len(threads) + 1}", daemon=True
-                )
-            )
-            threads[-1].start()
+        for number, slot in enumerate(table[1:], 1):
+            at = (slot.ctypes.data,)
+            thread = threading.Thread(target=serve.ctypes, args=at, name=f"fastnn-{number}", daemon=True)
+            thread.start()
+            threads.append(thread)
     table[0, _WORKERS] = count
     atexit.register(_end, table, threads)
-    return parallel_for.address, (memory, parallel_for, serve)
+    # For ever: a thread of the user's may compute while Python ends, and frees what it finds.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object((memory, parallel_for, serve)))
+    return parallel_for.address
 
 
 def _held_lock():
@@ -172,7 +172,7 @@ def _held_lock():
 
 
 def _end(table, threads):
-    """Before Python frees the memory and the code that workers use."""
+    """Before Python ends: no worker is to look at its slot afterwards."""
     release = ctypes.pythonapi.PyThread_release_lock
     release.argtypes, release.restype = (ctypes.c_void_p,), None
     table[1:, _ENDS] = 1

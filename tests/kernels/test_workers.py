@@ -53,7 +53,7 @@ def compiled(function):
 
 def share_out(function, parts, threads, *data):
     """Each part also gets a number, 100, 103, ..., and all get a count of 9."""
-    parallel_for = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)(launch_workers()[0])
+    parallel_for = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)(launch_workers())
     arrays = [np.array(numbers, np.intp) for numbers in ((0, 100), (parts, 9), (1, 3), data)]
     parallel_for(compiled(function).address, *(array.ctypes.data for array in arrays), 1, 2, threads)
 
@@ -83,7 +83,7 @@ def test_threads_that_fell_asleep(pause):
 
 def test_work_shared_out_within_work():
     done = np.zeros((4, WIDE), np.intp)
-    share_out(_share_out_again, 10, 2, done.ctypes.data, launch_workers()[0], compiled(_count_up).address)
+    share_out(_share_out_again, 10, 2, done.ctypes.data, launch_workers(), compiled(_count_up).address)
     assert_array_equal(done[0], 1)
 
 
