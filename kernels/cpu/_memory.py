@@ -74,9 +74,15 @@ def _copy_vector_past_caches(typing, to, source):
 
 @jit
 def copy_past_caches(to, source, count):
-    """The same without a factor, of `count` bytes, which are whole vectors: bit for bit, whatever they hold."""
-    for i in range(0, count, VECTORS.bytes):
+    """The same without a factor, of `count` bytes anywhere: bit for bit. Those outside of whole vectors go through."""
+    head = min(count, -to % VECTORS.bytes)
+    end = head + (count - head) // VECTORS.bytes * VECTORS.bytes
+    if head > 0:
+        copy_bytes(to, source, head)
+    for i in range(head, end, VECTORS.bytes):
         _copy_vector_past_caches(to + i, source + i)
+    if end < count:
+        copy_bytes(to + end, source + end, count - end)
 
 
 @intrinsic

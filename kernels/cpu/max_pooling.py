@@ -13,9 +13,8 @@ from numba import prange
 from ._caches import PAST_CACHES
 from ._dtype import zero_of
 from ._jit import jit
-from ._memory import PAGE_BYTES, address, copy_bytes, copy_past_caches, fence, page_on_stack, store
+from ._memory import PAGE_BYTES, address, copy_past_caches, fence, page_on_stack, store
 from ._prange import cpu_kernel
-from ._simd import VECTORS
 
 _PAIRS = 64  # of rows of dx that are one piece of work
 
@@ -96,19 +95,9 @@ def _backward_2x2(dout, argmax, H, W, dx):
             top = page if streams else to
             _double_rows(dout, argmax, np.uintp(pair * OW), OW, top, top + W * size)
             if streams:
-                _copy_large(to, page, rows_bytes)
+                copy_past_caches(to, page, rows_bytes)
         if streams:
             fence()
-
-
-@jit
-def _copy_large(to, source, count):
-    """Copy bytes past the caches, but those outside of whole vectors at the destination."""
-    head = min(count, -to % VECTORS.bytes)
-    whole = (count - head) // VECTORS.bytes * VECTORS.bytes
-    copy_bytes(to, source, head)
-    copy_past_caches(to + head, source + head, whole)
-    copy_bytes(to + head + whole, source + head + whole, count - head - whole)
 
 
 @cpu_kernel(parallel_above=10_000, flat=True)

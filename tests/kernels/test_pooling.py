@@ -100,20 +100,23 @@ def test_large_images_in_parallel(k, kind, geometry, size):
         assert_array_equal(serial, results[1][name])
 
 
+@pytest.mark.parametrize("kind", ["max", "average"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [(190, 230), (30, 1100)], ids=str)
-def test_gradients_written_past_the_caches(k, dtype, size):
+def test_gradients_written_past_the_caches(k, kind, dtype, size):
     """Of more than 32 MB, wherever in a cache line they begin, and nothing beside them; of rows beyond a page, too."""
     shape = (3, 1 + (35 << 20) // (3 * np.dtype(dtype).itemsize * size[0] * size[1]), *size)
     x, dout = inputs(shape, (2, 2, 2, 0), dtype)
-    out, want = np.empty_like(dout), np.empty_like(x)
-    argmax, count, guard = np.empty(dout.shape, np.uint8), x.size, 7.5
-    ref.max_pooling_forward(x, 2, 2, 2, 0, out, argmax)
-    ref.max_pooling_backward(dout, argmax, 2, 2, 2, 0, want)
+    want = pool(ref, kind, x, dout, 2, 2, 2, 0)
+    count, guard = x.size, 7.5
     memory = np.full(count + 40, guard, dtype)
     for skipped in (0, 3, 17):
-        k.max_pooling_backward(dout, argmax, 2, 2, 2, 0, memory[skipped : skipped + count].reshape(shape))
-        assert_array_equal(memory[skipped : skipped + count].reshape(shape), want)
+        dx = memory[skipped : skipped + count].reshape(shape)
+        if kind == "max":
+            k.max_pooling_backward(dout, want["argmax"], 2, 2, 2, 0, dx)
+        else:
+            k.average_pooling_backward(dout, 2, 2, 2, 0, dx)
+        assert_array_equal(dx, want["dx"])
         assert np.all(memory[:skipped] == guard) and np.all(memory[skipped + count :] == guard)
         memory[:] = guard
 
