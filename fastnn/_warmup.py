@@ -29,6 +29,7 @@ class Example(NamedTuple):
 EXAMPLES = {
     "Affine": Example(lambda draw: layers.Affine(draw(6, 5), draw(5)), (4, 6)),
     "AveragePooling": Example(lambda draw: layers.AveragePooling(2, 2), (2, 3, 6, 6)),
+    "AveragePooling, other windows": Example(lambda draw: layers.AveragePooling(3, 3), (2, 3, 6, 6)),
     "BatchNormalization": Example(lambda draw: layers.BatchNormalization(draw(3), draw(3)), (4, 3, 5, 5)),
     "BatchNormalization, rows": Example(lambda draw: layers.BatchNormalization(draw(6), draw(6), eps=0.1), (4, 6)),
     "Convolution": Example(lambda draw: layers.Convolution(draw(4, 3, 3, 3), draw(4), pad=1), (2, 3, 6, 6)),
