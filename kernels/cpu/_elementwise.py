@@ -24,7 +24,7 @@ from numba.extending import intrinsic, overload
 from .._threads import limit
 from ._caches import LINE_BYTES, PAST_CACHES
 from ._jit import c_function, jit, once
-from ._memory import call, copy_past_caches, fence, on_stack, page_on_stack, prefetch
+from ._memory import call, copy_past_caches, fence, page_on_stack, prefetch
 from ._objects import (
     DATA,
     DESCR,
@@ -43,7 +43,6 @@ from ._objects import (
     WRITEABLE,
     YES,
     answer,
-    api,
     begin_work,
     end_work,
     is_plain,
@@ -53,6 +52,7 @@ from ._objects import (
     same_shape,
     table_of,
 )
+from ._parts import in_parts
 from ._simd import VECTORS
 from ._workers import launch_workers
 
@@ -131,8 +131,7 @@ def elementwise(parallel_above, scalars=()):
             if dtype == np.float16:
                 elements[0] = types.uint16
             function = c_function(types.void(*map(types.CPointer, elements), types.intp), loop)
-            share, _, to_parts = _shares()
-            table[_SHARE // 8 : _SHARE // 8 + 3] = share.address, *to_parts
+            table[_SHARE // 8 : _SHARE // 8 + 2] = [compiled.address for compiled in _shares()]
             table[_LOOPS // 8 + _DTYPES.index(dtype)] = function.address
             kernel.at_once = kernel.at_once or python_function(_at_once, table)
             return function
@@ -148,8 +147,9 @@ def elementwise(parallel_above, scalars=()):
             data = [a.ctypes.data for a in arrays]
             sizes = [0 if name in scalars else a.itemsize for name, a in zip(names, arrays, strict=True)]
             data[-1:-1] = sizes[-1:-1] = [0] * (4 - len(names))  # the output is the fourth, however many there are
-            share, _, to_parts = _shares()
-            share.ctypes(loop, len(names), *data, *sizes, n, limit.threads if n > parallel_above else 1, *to_parts)
+            share, part = _shares()
+            threads = limit.threads if n > parallel_above else 1
+            share.ctypes(loop, len(names), *data, *sizes, n, threads, part.address)
 
         kernel.__signature__ = inspect.Signature(
             [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
@@ -217,7 +217,7 @@ def _start(n, part, parts):
     return min(n, (n // _CHUNK + parts) // parts * _CHUNK * part)
 
 
-def _share(loop, count, a, b, c, out, a_size, b_size, c_size, size, n, parts, part, parallel_for):
+def _share(loop, count, a, b, c, out, a_size, b_size, c_size, size, n, parts, part):
     """A loop over `count` arrays at these addresses, of elements of these sizes (0: a scalar, or none), in parts."""
     head, where = min(n, -out % LINE_BYTES // size), _NEAR
     if n * size > PAST_CACHES and out not in (a, b, c):
@@ -225,38 +225,29 @@ def _share(loop, count, a, b, c, out, a_size, b_size, c_size, size, n, parts, pa
     elif n * (a_size + b_size + c_size + size) > PAST_CACHES:
         where = _FETCHED
     _piece(loop, count, a, b, c, out, a_size, b_size, c_size, size, 0, head, _NEAR)
-    if parts == 1:
-        _piece(loop, count, a, b, c, out, a_size, b_size, c_size, size, head, n, where)
-    else:
-        work = on_stack((loop, count, a, b, c, out, a_size, b_size, c_size, size, n, parts, head, where))
-        api(parallel_for, (part, on_stack((0,)), on_stack((parts,)), on_stack((1,)), work, 0, 1, parts))
+    work = loop, count, a, b, c, out, a_size, b_size, c_size, size, n, head, where
+    in_parts(parts, parts, part, work, (parts,))
 
 
-def _part(firsts, counts, _steps, work):
-    """The parts from the first of these on, so many: called by threads, see _workers.py."""
-    n, parts, head = read(work, 80), read(work, 88), read(work, 96)
-    for part in range(read(firsts, 0), read(firsts, 0) + read(counts, 0)):
-        _piece(
-            read(work, 0), read(work, 8), read(work, 16), read(work, 24), read(work, 32), read(work, 40),
-            read(work, 48), read(work, 56), read(work, 64), read(work, 72),
-            head + _start(n - head, part, parts), head + _start(n - head, part + 1, parts), read(work, 104),
-        )  # fmt: skip
+def _part(loop, count, a, b, c, out, a_size, b_size, c_size, size, n, head, where, part, parts):
+    first, end = head + _start(n - head, part, parts), head + _start(n - head, part + 1, parts)
+    _piece(loop, count, a, b, c, out, a_size, b_size, c_size, size, first, end, where)
 
 
 @once
 def _shares():
-    """Both compiled, and the arguments by which the first finds the second."""
-    share = c_function(types.void(*[types.intp] * 14), _share)
-    part = c_function(types.void(*[types.intp] * 4), _part)
-    return share, part, (part.address, launch_workers())
+    """Both compiled; the first is told the second's address."""
+    launch_workers()
+    share = c_function(types.void(*[types.intp] * 13), _share)
+    return share, c_function(types.void(*[types.intp] * 15), _part)
 
 
 _DTYPES = [np.dtype("float32"), np.dtype("float64"), np.dtype("float16")]
-_PARALLEL_ABOVE, _COUNT, _SHARE, _PART, _FOR, _LOOPS = range(OWN, OWN + 48, 8)
+_PARALLEL_ABOVE, _COUNT, _SHARE, _PART, _LOOPS = range(OWN, OWN + 40, 8)
 
 
 def _table(parallel_above, count):
-    return table_of(parallel_above, count, 0, 0, 0, *[0] * len(_DTYPES))
+    return table_of(parallel_above, count, 0, 0, *[0] * len(_DTYPES))
 
 
 @jit
@@ -303,8 +294,8 @@ def _work(table, args, count):
             return ERROR
         x_size, b_size = 2 if half else size, 0 if count < 3 or scalar == 1 else size
         c_size = 0 if count < 4 or scalar == 2 else size
-        share, part, parallel_for = read(table, _SHARE), read(table, _PART), read(table, _FOR)
-        call(share, loop, count, x, b, c, to, x_size, b_size, c_size, size, n, parts, part, parallel_for)
+        share, part = read(table, _SHARE), read(table, _PART)
+        call(share, loop, count, x, b, c, to, x_size, b_size, c_size, size, n, parts, part)
         end_work(True, python)
     elif count == 2:
         call(loop, x, to, n)
